@@ -1,0 +1,237 @@
+"""A scan in any shape to a checked volume, or a refusal that says why.
+
+    discover   which files could be images: regular files, archives unpacked, told by their first bytes
+    child      the limited process that touches foreign bytes: header, codecs (DICOM), grids (NIfTI, MHA, NRRD)
+    worker     the parent's side of it: whatever happens to the child happens to one file
+    series     headers to series: grouped, checked, placed (solvers.geometry.frames); nothing decoded yet
+    choose     the series for a recipe and why; why not for each other
+    sidecar    what later stages may know; suv: PET
+    subjects   whose files are whose: keyed labels, one case per patient
+
+A series is read whole or not at all. Identifiers become keyed hashes inside the
+child; free text and dates become flags, ages and intervals there. No path, name
+or date is in an output or a message.
+"""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.ingest import choose, sidecar, worker
+from pipeline.ingest.series import MODALITIES, Series
+from pipeline.ingest.subjects import (
+    Discovery,
+    Index,
+    SubjectScan,
+    index,
+    label_of,
+    owner_of,
+    read_or_make_key,
+    subjects,
+)
+from pipeline.ingest.worker import Reader
+from pipeline.stage import Config, Files, Report
+from solvers.errors import BadInput
+from solvers.geometry.volume import Volume
+
+__all__ = ["Discovery", "Index", "IngestConfig", "IngestInputs", "IngestOutputs", "IngestReport", "Options", "Outcome",
+           "SubjectScan", "index", "ingest", "ingest_all", "read_or_make_key", "subjects"]
+
+VERSION = 1
+SOURCES = ["DICOM PS3.3 C.7.6.2 (image plane), https://dicom.nema.org/medical/dicom/current/output/html/part03.html"]
+
+
+class IngestConfig(Config):
+    """`series`: the name of one series (as listed in series.json), else the best is chosen."""
+
+    series: str | None = None
+    modality: tuple[str, ...] = ("CT", "MR")
+    min_slices: int = 8
+    prefer_contrast: bool = True
+
+
+class IngestInputs(Files):
+    """A scan of one patient; `key` is the file with the secret behind ids (absent: no ids are written)."""
+
+    scan: Path
+    key: Path | None = None
+
+
+class IngestOutputs(Files):
+    volume: Path = Path("volume.nii.gz")
+    sidecar: Path = Path("volume.json")
+    series: Path = Path("series.json")
+
+
+class IngestReport(Report):
+    series: str
+    modality: str
+    size: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    n_series: int
+    n_files: int
+    why: str
+    warnings: tuple[str, ...]
+
+
+def ingest(inputs: IngestInputs, config: IngestConfig, outputs: IngestOutputs) -> IngestReport:
+    """One volume for the recipe, with its sidecar and the list of all series.
+
+    Raises BadInput `mixed_patients` when the scan holds more than one patient
+    (see `subjects`), and the code of the best candidate when none can be read.
+    """
+    key = read_or_make_key(inputs.key) if inputs.key else None
+    with tempfile.TemporaryDirectory(prefix=".scratch-", dir=outputs.volume.parent) as folder, Reader() as reader:
+        scratch = Path(folder)
+        found = index(inputs.scan, key or bytes(32), scratch, reader)
+        _check_something(found)
+        _check_one_patient(found)
+        chosen, rows = choose.choose(found.series, config.modality, config.series, config.min_slices,
+                                     config.prefer_contrast)
+        facts = _write(chosen, found, outputs.volume, outputs.sidecar, scratch, reader,
+                       has_key=key is not None)
+        _check_modality(facts, config)
+    why = next(r["why"] for r in rows if r["chosen"])
+    _write_json(outputs.series, {"series": rows, "refused": [r.as_dict() for r in found.refused],
+                                 "ignored": dict(found.ignored)})
+    return IngestReport(series=chosen.name, modality=facts["modality"], size=tuple(facts["size"]),
+                        spacing_mm=tuple(facts["spacing_mm"]), n_series=len(found.series), n_files=len(chosen.files),
+                        why=why, warnings=tuple(facts["warnings"]))
+
+
+def _check_something(found: Index) -> None:
+    if not found.series and found.refused:
+        raise found.refused[0]
+    if not found.series:
+        n_ignored = sum(found.ignored.values())
+        raise BadInput("nothing_found", f"no image was found ({n_ignored} other files were passed over)",
+                       "DICOM, NIfTI, MetaImage or NRRD files", "Point at the folder of the scan.")
+
+
+def _check_one_patient(found: Index) -> None:
+    for one in found.series:
+        if one.problem is not None and one.problem.code == "mixed_patients":
+            raise one.problem
+    owners = found.patients()
+    if len(owners) > 1:
+        raise BadInput("mixed_patients", f"the scan holds images of {len(owners)} patients or subjects", "one patient",
+                       "Run the whole folder with `anatwin run`, which makes one case of each.")
+
+
+def _check_modality(facts: Mapping[str, Any], config: IngestConfig) -> None:
+    """The inferred modality of a file that names none must be wanted too."""
+    if facts["modality"] not in config.modality:
+        raise BadInput("no_series_fits", f"the volume looks like {facts['modality']} by its values",
+                       " or ".join(config.modality))
+
+
+def _write(one: Series, found: Index, volume: Path, beside: Path, scratch: Path, reader: Reader, *,
+           has_key: bool) -> dict[str, Any]:
+    """Decode a usable series and write volume and sidecar; the sidecar's content."""
+    from pipeline import formats
+
+    values, n_odd = _decode(one, found, scratch, reader)
+    facts = sidecar.content(one, values, found.heads, n_odd)
+    if not has_key:
+        facts |= {"slice_ids": [], "frame_of_reference": ""}
+    assert one.affine is not None
+    formats.write_volume(volume, Volume(values, one.affine))
+    _write_json(beside, facts)
+    return facts
+
+
+def _decode(one: Series, found: Index, scratch: Path, reader: Reader) -> tuple[np.ndarray, int]:
+    """The values of a series, (i, j, k[, t]), and how many were not finite; the child writes, we map."""
+    files = list(one.files)
+    place = {n: i for i, n in enumerate(files)}
+    plan = [(place[f.file], f.index, f.slope, f.intercept) for row in one.rows for f in row]
+    out = scratch / "values.npy"
+    shape = (len(one.rows), len(one.rows[0]), one.size[1], one.size[0]) if one.rows else one.size
+    heads = [{k: v for k, v in found.heads[n].items() if k not in ("frames", "identity", "patient")} for n in files]
+    n_odd = worker.decode([found.files[n].path for n in files], heads, plan, shape, out, reader)
+    return np.load(out, mmap_mode="r"), n_odd
+
+
+def _write_json(path: Path, content: Any) -> None:
+    from pipeline import formats
+
+    formats.write_json(path, content)
+
+
+# All series, for `anatwin ingest SCANS OUT`
+
+@dataclass(frozen=True)
+class Options:
+    """For `ingest_all`: modalities to read, the user's map of labels, and subjects to keep (all when empty)."""
+
+    modality: tuple[str, ...] = MODALITIES
+    labels: Mapping[str, str] = field(default_factory=dict)
+    only: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one series: files written, or the refusal. `subject` is empty when it belongs to nobody."""
+
+    subject: str
+    series: str
+    volume: Path | None = None
+    sidecar: Path | None = None
+    refusal: BadInput | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def ingest_all(scans: Path, out: Path, key: bytes, options: Options = Options()) -> list[Outcome]:  # noqa: B008
+    """Every series of a scan as `out/sub-<label>/ingest/<series>.nii.gz` with its `.json`, or why not.
+
+    key: the secret behind labels and ids, from `read_or_make_key`. Each volume
+    appears whole or not at all. An empty list never comes back: a scan without
+    any image is one outcome with the reason.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".scratch-", dir=out) as folder, Reader() as reader:
+        scratch = Path(folder)
+        try:
+            found = index(Path(scans), key, scratch, reader)
+            _check_something(found)
+        except BadInput as problem:
+            return [Outcome("", "", refusal=problem)]
+        outcomes = [Outcome("", "", refusal=problem) for problem in found.refused]
+        given = _given(options, key)
+        for one in found.series:
+            owner = owner_of(one)
+            label = label_of(owner, key, given) if owner else ""
+            if not options.only or label in options.only:
+                outcomes.append(_one_outcome(one, label, found, out, scratch, options, reader))
+        return outcomes
+
+
+def _given(options: Options, key: bytes) -> dict[str, str]:
+    from pipeline.ingest.subjects import _keyed_labels
+
+    return _keyed_labels(options.labels, key)
+
+
+def _one_outcome(one: Series, label: str, found: Index, out: Path, scratch: Path, options: Options,
+                 reader: Reader) -> Outcome:
+    if one.problem is not None:
+        return Outcome(label, one.name, refusal=one.problem, warnings=one.warnings)
+    if one.modality and one.modality not in options.modality:
+        return Outcome(label, one.name, refusal=BadInput("unwanted_modality", f"modality {one.modality} is not wanted"))
+    folder = out / f"sub-{label}" / "ingest"
+    draft = scratch / "draft"
+    draft.mkdir(exist_ok=True)
+    try:
+        facts = _write(one, found, draft / "volume.nii.gz", draft / "volume.json", scratch, reader, has_key=True)
+    except BadInput as problem:
+        return Outcome(label, one.name, refusal=problem, warnings=one.warnings)
+    folder.mkdir(parents=True, exist_ok=True)
+    volume, beside = folder / f"{one.name}.nii.gz", folder / f"{one.name}.json"
+    (draft / "volume.json").replace(beside)
+    (draft / "volume.nii.gz").replace(volume)
+    return Outcome(label, one.name, volume, beside, warnings=tuple(facts["warnings"]))

@@ -1,0 +1,139 @@
+"""The process that touches foreign bytes: reads headers, decodes frames, under limits of memory and time.
+
+A request is one line of JSON on standard input; each file is answered by one
+line, so that the parent knows which one it died on, and {"end": true} closes.
+Limits are set anew for each request. Started as `python -P -m`.
+"""
+
+import json
+import math
+import os
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.ingest.problems import Problem
+
+Say = Callable[[dict[str, Any]], None]
+
+
+def main() -> None:
+    """Do requests until there are no more; native libraries cannot disturb the answers."""
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+    def say(answer: dict[str, Any]) -> None:
+        out.write(json.dumps(answer) + "\n")
+        out.flush()
+
+    for line in sys.stdin:
+        _serve(json.loads(line), say)
+        say({"end": True})
+
+
+def _serve(request: dict[str, Any], say: Say) -> None:
+    tasks = {"index": _index, "decode": _decode}
+    _limit(request["memory"], request["seconds"])
+    try:
+        tasks[request["task"]](request, say)
+    except Problem as problem:
+        say({"problem": [problem.code, problem.happened]})
+    except MemoryError:
+        say({"problem": ["too_large", "decoding needs more memory than the limit"]})
+    except OSError as error:
+        say({"os_error": error.errno})
+
+
+def _limit(memory: int, seconds: int) -> None:
+    """Address space in bytes, and CPU seconds from now on; the kernel ends who exceeds them."""
+    use = resource.getrusage(resource.RUSAGE_SELF)
+    for what, wanted in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0),
+                         (resource.RLIMIT_CPU, int(use.ru_utime + use.ru_stime) + 1 + seconds)):
+        hard = resource.getrlimit(what)[1]
+        resource.setrlimit(what, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+
+
+def _index(request: dict[str, Any], say: Say) -> None:
+    key = bytes.fromhex(request["key"])
+    for item in request["files"]:
+        say(_describe(Path(item["path"]), item["kind"], key))
+
+
+def _describe(path: Path, kind: str, key: bytes) -> dict[str, Any]:
+    """The header of one file; readers are imported when first needed, a child starts in a fraction of a second."""
+    if kind == "dicom":
+        from pipeline.ingest import header
+
+        return header.describe(path, key)
+    from pipeline.ingest import grids
+
+    return grids.describe(path, kind)
+
+
+def _decode(request: dict[str, Any], say: Say) -> None:
+    """Write the series' values as (i, j, k[, t]) to an .npy file."""
+    if request["heads"][0]["kind"] == "dicom":
+        values = _dicom_values(request)
+    else:
+        from pipeline.ingest import grids
+
+        values = grids.values(Path(request["files"][0]), request["heads"][0])
+    values, n_odd = _finite(values)
+    _save(Path(request["out"]), _small(values))
+    say({"done": True, "not_finite": n_odd})
+
+
+def _save(path: Path, values: np.ndarray) -> None:
+    """An .npy file by plain writes: numpy's own lose the reason when the disk is full."""
+    whole = np.asfortranarray(values)
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(whole))
+        file.write(whole.T.data)
+
+
+def _dicom_values(request: dict[str, Any]) -> np.ndarray:
+    """Frames in the planned order, each with its own slope and intercept."""
+    from pipeline.ingest import codecs
+
+    n_times, n_slices, rows, columns = request["shape"]
+    plan = request["plan"]
+    whole = all(float(s).is_integer() and float(i).is_integer() for _, _, s, i in plan)
+    volume = np.zeros((n_times * n_slices, rows, columns), np.int32 if whole else np.float32)
+    wanted: dict[int, list[tuple[int, int, float, float]]] = {}
+    for place, (file, frame, slope, intercept) in enumerate(plan):
+        wanted.setdefault(file, []).append((place, frame, slope, intercept))
+    for file, uses in wanted.items():
+        frames = codecs.frames(Path(request["files"][file]), request["heads"][file])
+        for place, frame, slope, intercept in uses:
+            volume[place] = frames[frame] if (slope, intercept) == (1, 0) else frames[frame] * slope + intercept
+    return volume.reshape(request["shape"]).T if n_times > 1 else volume.T
+
+
+def _finite(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """Values without NaN and infinity (replaced by the smallest finite one), and how many there were."""
+    if values.dtype.kind != "f":
+        return values, 0
+    good = np.isfinite(values)
+    n_odd = int(values.size - good.sum())
+    if n_odd == values.size:
+        raise Problem("not_finite", "no voxel has a finite value: all are NaN or infinite")
+    return (np.where(good, values, values[good].min()), n_odd) if n_odd else (values, 0)
+
+
+def _small(values: np.ndarray) -> np.ndarray:
+    """int16 where that holds every value, int32 where it must, else float32."""
+    low, high = float(values.min()), float(values.max())
+    if values.dtype.kind in "iub":
+        fits = low >= -32768 and high <= 32767
+        return values.astype(np.int16 if fits else np.int32 if abs(high) < 2**31 and low >= -2**31 else np.float32)
+    if max(math.fabs(low), math.fabs(high)) > 3e38:
+        raise Problem("not_finite", "values exceed what single precision can hold (not finite)")
+    return values.astype(np.float32)
+
+
+if __name__ == "__main__":
+    main()

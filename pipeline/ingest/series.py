@@ -1,0 +1,405 @@
+"""From headers to series: frames grouped, checked and placed, each series usable or refused with its reason.
+
+Nothing is decoded here. A series with a doubt is refused whole: a volume that
+exists is one whose every slice is accounted for.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from pipeline.ingest import suv
+from pipeline.ingest.discover import Found
+from solvers.errors import BadInput
+from solvers.geometry import frames as geometry
+
+Head = dict[str, Any]
+
+_NO_IMAGE = {"1.2.840.10008.1.3.10"}
+_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_LOSSY = {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81"}
+_MAYBE_LOSSY = {"1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.203"}
+_SYNTAXES = {"1.2.840.10008.1.2" + s for s in (
+    "", ".1", ".2", ".1.99", ".5", ".4.50", ".4.51", ".4.57", ".4.70", ".4.80", ".4.81", ".4.90", ".4.91", ".4.201",
+    ".4.202", ".4.203")}
+MODALITIES = ("CT", "MR", "PT")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One slice at one time: where it is, how it scales, what tells it from another at the same place."""
+
+    file: int
+    index: int
+    position: tuple[float, ...]
+    orientation: tuple[float, ...]
+    spacing: tuple[float, float]
+    slope: float
+    intercept: float
+    facts: Head
+
+
+@dataclass(frozen=True)
+class Series:
+    """A volume (or a time series of it) that can be read, or the reason why not.
+
+    `rows[t][k]`: frames by time and slice. `affine`: LPS mm. `facts`: header of
+    the first file. `files`: numbers of all files that belong to it.
+    """
+
+    name: str
+    patient: str
+    modality: str
+    files: tuple[int, ...]
+    facts: Head
+    problem: BadInput | None = None
+    rows: tuple[tuple[Frame, ...], ...] = ()
+    affine: np.ndarray | None = None
+    size: tuple[int, ...] = ()
+    warnings: tuple[str, ...] = ()
+    times_ms: tuple[float, ...] = ()
+    b_values: tuple[float, ...] = ()
+    residual_mm: float = 0.0
+
+    @property
+    def is_volume(self) -> bool:
+        """Usable, and one volume, not a time series."""
+        return self.problem is None and len(self.size) == 3
+
+    @property
+    def spacing(self) -> list[float]:
+        """Voxel edge lengths, mm."""
+        return [] if self.affine is None else np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
+
+
+def build(files: Sequence[Found], heads: Sequence[Head], doubtful: Collection[str] = ()) -> list[Series]:
+    """All series of the scan, usable or refused, in a stable order.
+
+    doubtful: folders with files that should be slices by their name and are not DICOM.
+    """
+    groups, loose = _by_series(files, heads)
+    found: list[Series] = []
+    for numbers in groups.values():
+        found += _dicom(numbers, files, heads, [heads[i]["problem"] for i in loose if _near(i, numbers, files)])
+    found = [_with_doubt(s, files, doubtful) for s in found]
+    alone = [i for i in loose if not any(_near(i, numbers, files) for numbers in groups.values())]
+    found += [_refused(f"file-{i + 1:03d}", [i], heads, BadInput(*_said(heads[i]["problem"]))) for i in alone]
+    found += [_grid(i, files, heads[i]) for i, f in enumerate(files) if f.kind != "dicom"]
+    return _named(sorted(found, key=lambda s: (s.patient, s.name, min(s.files))))
+
+
+def _said(problem: Sequence[str]) -> tuple[str, str, str, str]:
+    code, happened = problem
+    hints = {"truncated": "Copy the series again; a transfer may have been cut.",
+             "corrupt": "Export the series again.", "image_missing": "Put both files side by side."}
+    return code, happened, "a readable image", hints.get(code, "")
+
+
+def _by_series(files: Sequence[Found], heads: Sequence[Head]) -> tuple[dict[str, list[int]], list[int]]:
+    """DICOM files by series; files with a problem and no series are loose."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    loose = []
+    for i, (found, head) in enumerate(zip(files, heads, strict=True)):
+        if found.kind != "dicom" or head.get("sop_class") in _NO_IMAGE:
+            continue
+        if not head["series"] and head["problem"] is None and head.get("rows") is None:
+            head["problem"] = ["corrupt", "a DICOM file holds no series and no image: its meta header has an invalid "
+                                          "length, or it is truncated"]
+        if head["series"]:
+            groups[head["series"]].append(i)
+        elif head["problem"] is None:
+            groups[f"without-uid-{PurePosixPath(found.name).parent}"].append(i)
+        else:
+            loose.append(i)
+    return dict(groups), loose
+
+
+def _near(loose: int, numbers: list[int], files: Sequence[Found]) -> bool:
+    """Whether a broken file lies in a folder of the series: it may be one of its slices."""
+    here = PurePosixPath(files[loose].name).parent
+    return any(PurePosixPath(files[n].name).parent == here for n in numbers)
+
+
+def _with_doubt(one: Series, files: Sequence[Found], doubtful: Collection[str]) -> Series:
+    if not any(PurePosixPath(files[n].name).parent.as_posix() in doubtful for n in one.files):
+        return one
+    return replace(one, warnings=(*one.warnings, "the series may be incomplete: beside its slices lie files named "
+                                                 "like DICOM that are not"))
+
+
+def _refused(name: str, numbers: Sequence[int], heads: Sequence[Head], problem: BadInput,
+             warnings: Sequence[str] = ()) -> Series:
+    head = heads[numbers[0]]
+    return Series(name, head.get("patient", ""), head.get("modality") or "", tuple(numbers), head, problem,
+                  warnings=tuple(warnings))
+
+
+def _named(found: list[Series]) -> list[Series]:
+    """The same series with names that are unique."""
+    seen: Counter[str] = Counter()
+    result = []
+    for series in found:
+        seen[series.name] += 1
+        again = seen[series.name]
+        result.append(series if again == 1 else replace(series, name=f"{series.name}-{again}"))
+    return result
+
+
+# One file, one volume
+
+def _grid(number: int, files: Sequence[Found], head: Head) -> Series:
+    name = f"file-{number + 1:03d}"
+    if head["problem"]:
+        return _refused(name, [number], [head] * (number + 1), BadInput(*_said(head["problem"])))
+    n_times = head["shape"][3] if len(head["shape"]) == 4 else 0
+    times = tuple(1000.0 * (head["step_s"] or 0) * k for k in range(n_times))
+    return Series(name, f"file:{files[number].name}", "", (number,), head, affine=np.array(head["affine"]),
+                  size=tuple(head["shape"]), warnings=tuple(head["warnings"]), times_ms=times)
+
+
+# DICOM
+
+def _dicom(numbers: list[int], files: Sequence[Found], heads: Sequence[Head], doubts: list[list[str]]) -> list[Series]:
+    """The volumes of one SeriesInstanceUID, or its refusal."""
+    first = heads[numbers[0]]
+    name = f"{first.get('modality') or 'XX'}-s{first.get('series_number') or 0:03d}"
+    warnings: list[str] = []
+    try:
+        numbers = _without_copies(numbers, files, heads, warnings)
+        _check_files(numbers, heads, doubts)
+        _check_one_patient(numbers, heads)
+        frames = [f for n in numbers for f in _frames_of(n, heads[n])]
+        _check_frames(frames, heads)
+        return [_placed(f"{name}{suffix}", part, heads, [*warnings, *_doubtful(numbers, part, heads)])
+                for suffix, part in _split(frames, first["modality"])]
+    except BadInput as problem:
+        return [_refused(name, numbers, heads, problem, warnings)]
+
+
+def _without_copies(numbers: list[int], files: Sequence[Found], heads: Sequence[Head],
+                    warnings: list[str]) -> list[int]:
+    """Files whose SOP instance appears once; exact copies are dropped, contradicting ones refused."""
+    seen: dict[str, int] = {}
+    kept = []
+    for n in numbers:
+        sop = heads[n].get("sop") or f"none-{n}"
+        if sop in seen and files[n].path.read_bytes() == files[seen[sop]].path.read_bytes():
+            continue
+        if sop in seen:
+            raise BadInput("contradicting_copies", "two files carry the same instance UID but differ (duplicates that "
+                           "contradict each other)", "one file per instance", "Remove the wrong copy.")
+        seen[sop] = n
+        kept.append(n)
+    if len(kept) < len(numbers):
+        warnings.append(f"{len(numbers) - len(kept)} duplicate files were left out")
+    return kept
+
+
+def _check_files(numbers: list[int], heads: Sequence[Head], doubts: list[list[str]]) -> None:
+    problems = [heads[n]["problem"] for n in numbers if heads[n]["problem"]]
+    for problem in problems:
+        raise _of_n(problem, len(problems), len(numbers))
+    first = heads[numbers[0]]
+    if all(heads[n]["rows"] is None for n in numbers):
+        raise BadInput("no_image", "the series holds no image (a report, a structure set or the like)", "images")
+    if any(str(heads[n]["sop_class"]).startswith(_CAPTURE) for n in numbers):
+        raise BadInput("not_a_volume", "secondary capture images (screenshots) are not a volume", "CT, MR or PET",
+                       "Export the original series.")
+    if first["modality"] not in MODALITIES:
+        known = ("US", "CR", "DX", "MG", "XA", "NM", "OT", "SEG")
+        modality = first["modality"] if first["modality"] in known else "other"
+        raise BadInput("unsupported_modality", f"modality {modality} is not a volume that can be read here",
+                       "CT, MR or PT")
+    if any(heads[n]["samples"] not in (1, None) or heads[n]["photometric"] not in ("MONOCHROME1", "MONOCHROME2")
+           for n in numbers):
+        raise BadInput("not_a_volume", "colour (RGB) images are not a volume of measured values", "grey values")
+    odd = sorted({heads[n]["transfer_syntax"] for n in numbers} - _SYNTAXES)
+    if odd:
+        shown = odd[0] if len(odd[0]) <= 16 or odd[0].startswith("1.2.840.10008.") else "of a private kind"
+        raise BadInput("unsupported_transfer_syntax", f"transfer syntax {shown} is unsupported", "a standard syntax",
+                       "Export the series uncompressed.")
+    if doubts:
+        raise _of_n(doubts[0], len(doubts), len(numbers) + len(doubts))
+    if any(heads[n]["has_lut"] for n in numbers):
+        raise BadInput("unsupported_lut", "a modality lookup table instead of a rescale slope is not supported",
+                       "RescaleSlope and RescaleIntercept")
+
+
+def _of_n(problem: Sequence[str], n_bad: int, n_all: int) -> BadInput:
+    code, happened, wanted, hint = _said(problem)
+    return BadInput(code, f"{n_bad} of {n_all} files: {happened}", wanted, hint)
+
+
+def _check_one_patient(numbers: list[int], heads: Sequence[Head]) -> None:
+    for which in range(3):
+        if len({heads[n]["identity"][which] for n in numbers}) > 1:
+            raise BadInput("mixed_patients", "slices of one series carry the identity of more than one patient",
+                           "one patient per series", "Find out whose images these are before going on.")
+
+
+def _frames_of(number: int, head: Head) -> list[Frame]:
+    n_frames = head["n_frames"] or 1
+    if n_frames != len(head["frames"]):
+        raise BadInput("missing_position", f"the file has {n_frames} frames but positions for {len(head['frames'])}: "
+                       "geometry is missing", "a position for each frame")
+    _check_place(head)
+    return [Frame(number, i, tuple(f["position"]), tuple(f["orientation"]), tuple(f["spacing"]),
+                  1.0 if f["slope"] is None else f["slope"], f["intercept"] or 0.0, f)
+            for i, f in enumerate(head["frames"])]
+
+
+def _check_place(head: Head) -> None:
+    """Each frame needs position, orientation, spacing and a scale that means something."""
+    if "MOSAIC" in head["image_type"]:
+        raise BadInput("unsupported_mosaic", "a Siemens mosaic cannot be read yet", "one slice per image",
+                       "Export as enhanced or classic single slices.")
+    for frame in head["frames"]:
+        for part, said in (("position", "ImagePositionPatient"), ("orientation", "ImageOrientationPatient"),
+                           ("spacing", "PixelSpacing")):
+            if frame[part] is None:
+                raise BadInput("missing_position", f"{said} is absent in a slice: its geometry is not known",
+                               "position, orientation and spacing of each slice", "Export the original series.")
+        if min(frame["spacing"]) <= 1e-3 or max(frame["spacing"]) > 100:
+            raise BadInput("invalid_geometry", "PixelSpacing is zero or implausible: invalid spacing",
+                           "0.001 to 100 mm")
+        if frame["slope"] is not None and not 0 < abs(frame["slope"]) < float("inf"):
+            raise BadInput("invalid_rescale", "RescaleSlope is zero or not finite: values cannot be had",
+                           "a slope other than 0")
+
+
+def _check_frames(frames: list[Frame], heads: Sequence[Head]) -> None:
+    """Size, spacing, scale and frame of reference are one for the series."""
+    def differ(of: Callable[[Frame], Any]) -> bool:
+        return len({of(f) for f in frames}) > 1
+
+    if any(heads[f.file]["localizer"] for f in frames):
+        raise BadInput("localizer_only", "the series is a localizer (scout): a few planning slices, not a volume",
+                       "a volume scan", "Add the series of the scan itself.")
+    if differ(lambda f: (heads[f.file]["rows"], heads[f.file]["columns"])):
+        raise BadInput("inconsistent_slices", "slices differ in size (rows and columns)", "one size for all slices",
+                       "Two series may be mixed.")
+    geometry.in_plane_axes(np.array([f.orientation for f in frames]))
+    spacing = np.array([f.spacing for f in frames])
+    if np.ptp(spacing, axis=0).max() > 1e-4 * spacing.min():
+        raise BadInput("inconsistent_slices", "slices differ in pixel spacing", "one pixel spacing for all slices",
+                       "Two series may be mixed.")
+    if differ(lambda f: heads[f.file]["modality"]) or differ(lambda f: heads[f.file]["frame_of_reference"]):
+        raise BadInput("inconsistent_slices", "slices differ in modality or frame of reference", "one of each",
+                       "Two series may be mixed.")
+    if differ(lambda f: f.facts["slope"] is None):
+        raise BadInput("invalid_rescale", "some slices have a rescale slope and others none", "one convention")
+
+
+_ECHO: tuple[str, Callable[[Head], Any]] = ("echo", lambda f: (f["echo"], f["echo_ms"]))
+_PHASE: tuple[str, Callable[[Head], Any]] = ("acquisition", lambda f: f["acquisition"])
+_TIMES: list[tuple[str, Callable[[Head], Any]]] = [
+    ("temporal", lambda f: f["temporal"]), ("trigger_ms", lambda f: f["trigger_ms"]),
+    ("b_value", lambda f: f["b_value"]), ("acquisition", lambda f: f["acquisition"]), ("moment", lambda f: f["moment"]),
+]
+
+
+def _split(frames: list[Frame], modality: str) -> list[tuple[str, list[list[Frame]]]]:
+    """Volumes of a series, each a list of time points; told apart only where positions repeat.
+
+    Echoes, and acquisitions of a CT (its contrast phases), are volumes of their own.
+    """
+    if _repeats(frames) == 1:
+        return [("", [frames])]
+    for label, of in [_ECHO, _PHASE] if modality == "CT" else [_ECHO]:
+        parts = _partition(frames, of)
+        if len(parts) > 1 and all(_repeats(p) < _repeats(frames) for p in parts):
+            return [(f"-{label}{i + 1}{more}", part) for i, p in enumerate(parts)
+                    for more, part in _split(p, modality)]
+    for label, of in _TIMES:
+        parts = _partition(frames, of)
+        if len(parts) > 1 and all(_repeats(p) == 1 for p in parts) and len({len(p) for p in parts}) == 1:
+            return [(f"-{label.partition('_')[0]}", parts)]
+    raise BadInput("duplicate_positions", "several slices lie at the same position, and nothing in their headers "
+                   "(echo, time, b-value) tells them apart", "one slice per position",
+                   "Separate echoes, phases or repeats into series of their own.")
+
+
+def _partition(frames: list[Frame], of: Callable[[Head], Any]) -> list[list[Frame]]:
+    groups: dict[Any, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        groups[of(frame.facts)].append(frame)
+    if any(v is None for v in groups):
+        return [frames]
+    return [groups[k] for k in sorted(groups)]
+
+
+def _repeats(frames: list[Frame]) -> int:
+    """The most frames that share one place (and orientation)."""
+    places = Counter((*np.round(f.position, 3), *np.round(f.orientation, 2)) for f in frames)
+    return max(places.values())
+
+
+def _placed(name: str, times: list[list[Frame]], heads: Sequence[Head], warnings: list[str]) -> Series:
+    """Frames sorted into a grid, or the refusal of this volume."""
+    first = heads[times[0][0].file]
+    numbers = tuple(sorted({f.file for part in times for f in part}))
+    try:
+        stacks = [_stack(part) for part in times]
+    except BadInput as problem:
+        return _refused(name, numbers, heads, problem, warnings)
+    one = stacks[0]
+    if any(not np.allclose(s.affine, one.affine, atol=0.02) for s in stacks):
+        return _refused(name, numbers, heads, BadInput("inconsistent_slices", "time points lie at different places",
+                                                       "the same slices at each time"), warnings)
+    rows = tuple(tuple(part[i] for i in stack.order) for part, stack in zip(times, stacks, strict=True))
+    size = (first["columns"], first["rows"], len(rows[0]), *([len(rows)] if len(rows) > 1 else []))
+    return Series(name, first["patient"], first["modality"], numbers, first, None, rows, one.affine, size,
+                  tuple(warnings), _times_ms(rows), _b_values(rows), max(s.residual for s in stacks))
+
+
+def _stack(part: list[Frame]) -> geometry.Stack:
+    if len(part) < 2:
+        raise BadInput("too_few_slices", "a single slice is not a volume: too few slices", "several slices",
+                       "Give the folder of the whole series.")
+    decimals = max(f.facts["decimals"] for f in part)
+    rounding = min(0.05, 0.5 * 10.0**-decimals) if decimals else 0.0
+    return geometry.stack(np.array([f.position for f in part]), np.array([f.orientation for f in part]),
+                          part[0].spacing, part[0].facts["thickness"], rounding)
+
+
+def _times_ms(rows: tuple[tuple[Frame, ...], ...]) -> tuple[float, ...]:
+    """Times of the time points from the first, ms: by trigger, else by acquisition time."""
+    if len(rows) == 1:
+        return ()
+    for name, scale in (("trigger_ms", 1.0), ("moment", 1000.0)):
+        values = [part[0].facts[name] for part in rows]
+        if None not in values and len(set(values)) == len(values):
+            return tuple(scale * (v - values[0]) for v in values)
+    return ()
+
+
+def _b_values(rows: tuple[tuple[Frame, ...], ...]) -> tuple[float, ...]:
+    values = [part[0].facts["b_value"] for part in rows]
+    return tuple(float(v) for v in values) if None not in values else ()
+
+
+def _doubtful(numbers: list[int], times: list[list[Frame]], heads: Sequence[Head]) -> list[str]:
+    """What a person should know of a series that can be read."""
+    first, said = heads[numbers[0]], []
+    n_slices = sum(len(part) for part in times)
+    announced = first["announced"] or 0
+    if announced > sum(heads[n]["n_frames"] or 1 for n in numbers):
+        said.append(f"the series may be incomplete: ImagesInAcquisition says {announced}, {n_slices} are present")
+    if first["modality"] == "PT" and (first["announced_slices"] or 0) > len(times[0]):
+        said.append(f"the series may be incomplete: NumberOfSlices says {first['announced_slices']}, {len(times[0])} "
+                    "are present")
+    if any(heads[n]["lossy"] or heads[n]["transfer_syntax"] in _LOSSY for n in numbers):
+        said.append("the images were compressed with loss (lossy): values are approximate")
+    elif any(heads[n]["transfer_syntax"] in _MAYBE_LOSSY for n in numbers):
+        said.append("the images are JPEG 2000 of the kind that may be lossy: values may be approximate")
+    if first["burned_in"]:
+        said.append("the header says that text is burned into the images")
+    if first["tilt"] and abs(first["tilt"]) > 0.1:
+        said.append(f"the header says gantry tilt {first['tilt']:.1f} degrees; positions show an upright stack")
+    if first["modality"] == "PT":
+        said += suv.body_weight(first["pet"], first["weight_kg"]).warnings
+    return said

@@ -1,0 +1,186 @@
+"""Whose files are whose: one case per patient, named by a keyed hash, never by the identifier.
+
+A patient's label depends on the key and the patient alone: another patient
+added later renames nobody. Volumes without a patient in their header (NIfTI,
+MetaImage, NRRD) are a subject each, or one per BIDS `sub-` folder.
+"""
+
+import base64
+import hmac
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.ingest import discover, worker
+from pipeline.ingest.series import Head, Series, build
+from solvers.errors import BadInput
+
+_BIDS = re.compile(r"(?:^|[/_])sub-([0-9A-Za-z]+)(?=[/_.]|$)")
+
+
+@dataclass(frozen=True)
+class SubjectScan:
+    """The files of one patient. `files` may lie in the scratch folder given to `subjects`."""
+
+    label: str
+    files: tuple[Path, ...]
+
+    def gather(self, folder: Path) -> Path:
+        """A folder (outside OUT) with these files alone under names of ours: what `ingest` is given."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for i, path in enumerate(self.files):
+            target = folder / f"{i:06d}{_suffix(path)}"
+            try:
+                os.link(path, target)
+            except OSError:
+                shutil.copyfile(path, target)
+        return folder
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """The patients of a scan, what could not be given to any, and how many files were passed over and why."""
+
+    subjects: tuple[SubjectScan, ...]
+    refused: tuple[BadInput, ...]
+    ignored: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Index:
+    """All that the headers of a scan say: files, their headers, and the series made of them."""
+
+    files: tuple[discover.Found, ...]
+    heads: tuple[Head, ...]
+    series: tuple[Series, ...]
+    refused: tuple[BadInput, ...]
+    ignored: Mapping[str, int]
+
+    def patients(self) -> dict[str, list[Series]]:
+        """Series by patient (a keyed hash); series without a patient are left out."""
+        found: dict[str, list[Series]] = {}
+        for one in self.series:
+            owner = owner_of(one)
+            if owner is not None:
+                found.setdefault(owner, []).append(one)
+        return found
+
+
+def read_or_make_key(path: Path) -> bytes:
+    """The secret behind labels and ids: 32 bytes as hex in a file of the user's own, made when absent."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return _read_key(path)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return read_or_make_key(path)
+    key = secrets.token_bytes(32)
+    with os.fdopen(handle, "w") as file:
+        file.write(key.hex() + "\n")
+    return key
+
+
+def _read_key(path: Path) -> bytes:
+    try:
+        key = bytes.fromhex(path.read_text().strip())
+    except ValueError:
+        key = b""
+    if len(key) < 16:
+        raise BadInput("bad_key", "the key file does not hold a key", "at least 32 hexadecimal digits",
+                       "Give another file, or remove it to have one made (labels will change).")
+    return key
+
+
+def index(scan: Path, key: bytes, scratch: Path, reader: worker.Reader | None = None) -> Index:
+    """Read all headers of a scan; archives are unpacked into `scratch`, which must outlive the result.
+
+    reader: a child that goes on to decode; absent, one is started for the headers alone.
+    """
+    if reader is None:
+        with worker.Reader() as own:
+            return index(scan, key, scratch, own)
+    found = discover.discover(Path(scan), scratch)
+    heads = worker.describe(found.files, key, reader)
+    made = build(found.files, heads, found.doubtful)
+    return Index(tuple(found.files), tuple(heads), tuple(made), tuple(found.refused), dict(found.ignored))
+
+
+def subjects(scan: Path, key: bytes, scratch: Path, labels: Mapping[str, str] | None = None) -> Discovery:
+    """The patients of a scan with their files, by label.
+
+    labels: the user's own map from patient identifier (or, for volumes without
+    one, path within the scan) to label. A series with two identities in it
+    belongs to nobody and is among the refused.
+    """
+    found = index(scan, key, scratch)
+    given = _keyed_labels(labels or {}, key)
+    people = []
+    for owner, owned in found.patients().items():
+        numbers = sorted({n for one in owned for n in one.files})
+        files = [p for n in numbers for p in _with_companion(found.files[n].path)]
+        people.append(SubjectScan(label_of(owner, key, given), tuple(files)))
+    nobody = [s.problem for s in found.series if owner_of(s) is None and s.problem is not None]
+    return Discovery(tuple(sorted(people, key=lambda s: s.label)), (*found.refused, *nobody), found.ignored)
+
+
+def owner_of(one: Series) -> str | None:
+    """The patient of a series; None when it has two, or none."""
+    if one.problem is not None and one.problem.code == "mixed_patients":
+        return None
+    return _group_of(one.patient) if one.patient else None
+
+
+def _group_of(patient: str) -> str:
+    """A BIDS `sub-` name joins the volumes of one subject."""
+    match = _BIDS.search(patient) if patient.startswith("file:") else None
+    return f"bids:{match[1]}" if match else patient
+
+
+def label_of(owner: str, key: bytes, given: Mapping[str, str] | None = None) -> str:
+    """The label of a patient: the user's, the BIDS name, or eight letters of a keyed hash."""
+    if given and owner in given:
+        return given[owner]
+    if owner.startswith("bids:"):
+        return owner.removeprefix("bids:")
+    digest = hmac.new(key, f"label:{owner}".encode(), "sha256").digest()
+    return base64.b32encode(digest[:5]).decode().lower()
+
+
+def _keyed_labels(labels: Mapping[str, str], key: bytes) -> dict[str, str]:
+    """The user's map with its identifiers hashed as the child does; labels must be fit for folder names."""
+    if not labels:
+        return {}
+    from pipeline.ingest.header import keyed
+
+    bad = [label for label in labels.values() if not re.fullmatch(r"[0-9A-Za-z]+", label)]
+    if bad or len(set(labels.values())) < len(labels):
+        raise BadInput("bad_labels", "labels must be letters and digits, each used once", "such as 01 or patientA")
+    return {keyed(key, k): v for k, v in labels.items()} | {f"file:{k}": v for k, v in labels.items()}
+
+
+def _with_companion(path: Path) -> list[Path]:
+    """A header with its detached image."""
+    if path.suffix.lower() not in (".hdr", ".mhd", ".nhdr"):
+        return [path]
+    others = [p for p in path.parent.glob(f"{glob_safe(path.stem)}.*") if p != path]
+    return [path, *sorted(o for o in others if o.suffix.lower() in (".img", ".raw", ".zraw", ".gz"))]
+
+
+def glob_safe(text: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", text)
+
+
+def _suffix(path: Path) -> str:
+    low = path.name.lower()
+    return ".nii.gz" if low.endswith(".nii.gz") else path.suffix.lower() if re.fullmatch(
+        r"\.(dcm|ima|nii|mha|nrrd)", path.suffix.lower()) else ""
+
+
+def only(found: Index, label: str, key: bytes, given: Mapping[str, str] | None = None) -> Sequence[Series]:
+    """The series of one patient."""
+    return [s for owner, owned in found.patients().items() if label_of(owner, key, given) == label for s in owned]

@@ -1,0 +1,126 @@
+"""From a contrast scan to the lumen of its large arteries, with how sure its edge is, and to body, lung and bone.
+
+One method a file: `arteries` (automatic), `given` (a mask that someone made), `body` (CT), `labels` (the label map and
+its table), `preview` (a picture to look at).
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import formats
+from pipeline.segment import arteries, body, given, labels, preview
+from pipeline.segment.result import Lumen
+from pipeline.stage import Config, Files, Report
+from solvers.errors import BadInput
+from solvers.geometry.volume import Volume
+from solvers.units import Length
+
+VERSION = 1
+SOURCES = ["Sethian 1999 (fronts), doi:10.1137/S0036144598347059",
+           "Hoogeveen, Bakker & Viergever 1998 (limits of width measurement), doi:10.1002/jmri.1880080523",
+           "Wasserthal et al. 2023 (names of labels), doi:10.1148/ryai.230024"]
+
+
+class SegmentConfig(Config):
+    shortest_tube: Length = "40 mm"
+    """The main artery must be seen over this length (or over three times its radius, if that is more)."""
+    smallest_tube: Length = "4.5 mm"
+    """The main artery's least radius."""
+    thinnest_branch: Length = "3 mm"
+    """Far ends of branches below this diameter are left out."""
+    shortest_branch: Length = "6 mm"
+    refine_given: bool = False
+    """Move the edge of a given mask to the half-maximum of the image (needs contrast)."""
+    lumen_labels: tuple[str, ...] = ()
+    """Names or numbers of the labels in a given mask that are arterial lumen; none: every artery by name."""
+
+
+class SegmentInputs(Files):
+    volume: Path
+    sidecar: Path | None = None
+    labels_given: Path | None = None
+    table_given: Path | None = None
+
+
+class SegmentOutputs(Files):
+    labels: Path = Path("labels.nii.gz")
+    table: Path = Path("labels.tsv")
+    lumen: Path | None = Path("lumen.nii.gz")
+    inner: Path | None = Path("inner.nii.gz")
+    outer: Path | None = Path("outer.nii.gz")
+    preview: Path | None = Path("preview.png")
+
+
+class SegmentReport(Report):
+    method: str
+    lumen_volume_ml: float
+    lumen_intensity: float | None
+    blur_sigma_mm: float | None
+    noise: float | None
+    edge_sd_median_mm: float
+    edge_sd_p95_mm: float
+    n_tubes: int
+    n_branches: int
+    n_leaks_stopped: int
+    calcification_ml: float
+    leaves_image: bool
+
+
+def segment(inputs: SegmentInputs, config: SegmentConfig, outputs: SegmentOutputs) -> SegmentReport:
+    volume = _checked(formats.read_volume(inputs.volume))
+    is_ct = _is_ct(volume, inputs.sidecar)
+    if inputs.labels_given:
+        lumen = given.lumen(volume, inputs.labels_given, inputs.table_given, config.lumen_labels, config.refine_given)
+    else:
+        lumen = arteries.lumen(volume, is_ct, arteries.Limits(
+            *(1000 * float(v) for v in (config.shortest_tube, config.smallest_tube, config.thinnest_branch,
+                                        config.shortest_branch))))
+    masks = body.masks(volume, lumen) if is_ct else {}
+    found = labels.compose(volume, lumen, masks)
+    formats.write_volume(outputs.labels, volume.but(found.values), np.uint8)
+    labels.write_table(outputs.table, found)
+    _write_fields(outputs, volume, lumen)
+    if outputs.preview:
+        preview.write(outputs.preview, volume, lumen)
+    return _report(volume, lumen)
+
+
+def _checked(volume: Volume) -> Volume:
+    """One scalar volume of finite numbers, thick enough to hold a vessel."""
+    values = np.asarray(volume.values)
+    if values.ndim != 3 or min(values.shape) < 8:
+        raise BadInput("volume_too_thin", f"The volume has the shape {values.shape}", "three axes of 8 voxels or more",
+                       "Choose another series.")
+    return volume.but(np.nan_to_num(values.astype(np.float32)))
+
+
+def _is_ct(volume: Volume, sidecar: Path | None) -> bool:
+    """By the sidecar; without one, by fat and air: no other modality is negative there."""
+    modality = formats.read_json(sidecar).get("modality") if sidecar else None
+    return modality == "CT" if modality else bool(np.percentile(volume.values, 2) < -50)
+
+
+def _write_fields(outputs: SegmentOutputs, volume: Volume, lumen: Lumen) -> None:
+    fields = ((outputs.lumen, lumen.field), (outputs.inner, lumen.inner), (outputs.outer, lumen.outer))
+    for path, field in fields:
+        if path:
+            formats.write_volume(path, volume.but(np.round(field, 3)), np.float32)
+
+
+def _report(volume: Volume, lumen: Lumen) -> SegmentReport:
+    at_edge = lumen.deviation[np.abs(lumen.field) < volume.spacing.max() / 2]
+    ml = volume.voxel_volume / 1000
+    inside = lumen.field < 0
+    faces = any(inside.take(n, axis).any() for axis in range(3) for n in (0, -1))
+    return SegmentReport(
+        method=lumen.method, lumen_volume_ml=round(float(inside.sum()) * ml, 3),
+        lumen_intensity=_short(lumen.intensity), blur_sigma_mm=_short(lumen.blur), noise=_short(lumen.noise),
+        leaves_image=faces, edge_sd_median_mm=round(float(np.median(at_edge)), 4),
+        edge_sd_p95_mm=round(float(np.percentile(at_edge, 95)), 4), n_tubes=lumen.n_tubes,
+        n_branches=lumen.n_branches, n_leaks_stopped=lumen.n_leaks,
+        calcification_ml=round(float(lumen.calcium.sum()) * ml, 4))
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

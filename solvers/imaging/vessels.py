@@ -1,0 +1,214 @@
+"""The tree of large arteries in a contrast scan: tubes, branches, edge. No seed is given."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from solvers.errors import BadInput
+from solvers.imaging import discs, edges, wavefront
+
+CONTROL, HALF_MAXIMUM = wavefront.LeakControl(), edges.HalfMaximum()
+STEP = 1.5
+"""Grid on which discs are sought, mm."""
+REACH = 150.0
+"""Arteries are followed this far beyond the main tube, mm."""
+NATIVE = 110.0
+"""Blood without contrast medium stays below this, HU."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a modality asks of a vessel. Intensities in its own units.
+
+    usual: contrast beyond twice this makes a tube no more likely an artery.
+    floor: what surrounds a vessel counts as at least this (fat and air make no contrast). least: a lumen is brighter.
+    """
+
+    is_ct: bool
+    search: discs.Search
+    floor: float
+    least: float
+    usual: float
+
+
+@dataclass(frozen=True)
+class Demands:
+    """When the main tube is believed. Lengths in mm; texture in parts of the contrast.
+
+    brightness: other tubes differ from it by less than this (half of it on CT). growth: the front runs where the
+    intensity is above this part of the way from the surroundings to the lumen.
+    """
+
+    length: float = 40.0
+    slender: float = 3.0
+    radius: float = 4.5
+    texture: float = 0.11
+    brightness: float = 0.45
+    growth: float = 0.6
+
+
+@dataclass(frozen=True)
+class Arteries:
+    """The edge on the part of the grid `window`, the mask it started from, and the tubes that were believed."""
+
+    edge: edges.Edge
+    window: tuple[slice, slice, slice]
+    tubes: list[discs.Tube]
+    growth: wavefront.Growth
+    lumen: float
+
+
+def kind_of(values: np.ndarray, is_ct: bool) -> Kind:
+    """Search settings for CT (HU) or, for MR, relative to the image's own range."""
+    if is_ct:
+        search = discs.Search(tuple(np.geomspace(90, 700, 12)), contrast=80.0, brightest=900.0)
+        return Kind(True, search, 0.0, NATIVE, 200.0)
+    low, high = np.percentile(values[::2, ::2, ::2], [80, 99.9])
+    levels = np.geomspace(max(low, 0.05 * high), 0.75 * high, 12)
+    return Kind(False, discs.Search(tuple(levels), ratio=1.7), -np.inf, 0.25 * float(high), np.inf)
+
+
+def solve(values: np.ndarray, spacing: np.ndarray, is_ct: bool, demands: Demands = Demands(),
+          control: wavefront.LeakControl = CONTROL,
+          half_maximum: edges.HalfMaximum = HALF_MAXIMUM) -> Arteries:
+    """Lumen of the large arteries in `values` (i, j, k) with `spacing` (3,) mm.
+
+    Raises BadInput `no_contrast_vessel` when no round bright tube is long, even and bright enough.
+    """
+    kind = kind_of(values, is_ct)
+    tubes = believed(find_tubes(values, spacing, kind), kind, demands)
+    window = _window(values, spacing, tubes)
+    crop, shift = values[window], np.array([w.start for w in window]) * spacing
+    growth = _grown(crop, spacing, shift, tubes, kind, demands, control)
+    tight = _around(growth.mask, spacing, 9.0)
+    part = crop[tight]
+    noise = edges.noise_of(part)
+    edge = edges.solve(part, growth.mask[tight], spacing, noise, half_maximum)
+    whole = tuple(slice(w.start + t.start, w.start + t.stop) for w, t in zip(window, tight, strict=True))
+    return Arteries(edge, whole, tubes, growth, tubes[0].lumen)  # type: ignore[arg-type]
+
+
+def find_tubes(values: np.ndarray, spacing: np.ndarray, kind: Kind) -> list[discs.Tube]:
+    """Tubes on a coarse even grid; centres in mm from the first voxel."""
+    target = np.maximum(np.round(np.array(values.shape) * spacing / STEP).astype(int), 1)
+    blurred = ndimage.gaussian_filter(values, np.maximum(0.35 * STEP / spacing - 0.2, 0))
+    coarse = ndimage.zoom(blurred, target / np.array(values.shape), order=1, grid_mode=True, mode="nearest")
+    step = spacing * np.array(values.shape) / np.array(coarse.shape)
+    found = discs.find(coarse, step, kind.search)
+    moved = discs.Discs(**{**vars(found), "centre": found.centre + step / 2 - spacing / 2,
+                           "around": np.maximum(found.around, kind.floor)})
+    return discs.chain(moved, STEP)
+
+
+def believed(tubes: list[discs.Tube], kind: Kind, demands: Demands) -> list[discs.Tube]:
+    """The main tube first, then those as bright as it is where they are; BadInput when there is none."""
+    main = [t for t in tubes if _is_main(t, kind, demands)]
+    if not main:
+        raise BadInput("no_contrast_vessel", "No artery filled with contrast medium was found",
+                       f"a round, even, bright tube at least {demands.length:.0f} mm long",
+                       "Use a contrast CT or MR angiogram, or give a mask with --use segment.labels_given=FILE.")
+    best = max(main, key=lambda t: t.length * min(t.contrast, 2 * kind.usual) ** 2)
+    others = [t for t in tubes if t is not best and t.length >= 12 and _texture(t) < 1.3 * demands.texture
+              and abs(t.lumen / best.lumen - 1) < demands.brightness / (1 if kind.is_ct is False else 2)]
+    return [best, *others]
+
+
+def _texture(tube: discs.Tube) -> float:
+    return float(np.median(tube.discs.noise)) / max(tube.contrast, 1e-6)
+
+
+def _is_main(tube: discs.Tube, kind: Kind, demands: Demands) -> bool:
+    long = tube.length >= max(demands.length, demands.slender * tube.radius)
+    return long and tube.radius >= demands.radius and tube.lumen > kind.least and _texture(tube) < demands.texture
+
+
+def _window(values: np.ndarray, spacing: np.ndarray, tubes: list[discs.Tube]) -> tuple[slice, slice, slice]:
+    """The part of the grid near the main tube."""
+    centre = tubes[0].discs.centre
+    low = np.maximum(np.floor((centre.min(0) - REACH) / spacing), 0).astype(int)
+    high = np.minimum(np.ceil((centre.max(0) + REACH) / spacing) + 1, values.shape).astype(int)
+    return tuple(slice(a, b) for a, b in zip(low, high, strict=True))  # type: ignore[return-value]
+
+
+def _around(mask: np.ndarray, spacing: np.ndarray, margin: float) -> tuple[slice, slice, slice]:
+    where = [np.flatnonzero(mask.any(axis=tuple(b for b in range(3) if b != a))) for a in range(3)]
+    room = np.ceil(margin / spacing).astype(int)
+    return tuple(slice(max(w[0] - r, 0), min(w[-1] + r + 1, n))  # type: ignore[return-value]
+                 for w, r, n in zip(where, room, mask.shape, strict=True))
+
+
+def _grown(values: np.ndarray, spacing: np.ndarray, shift: np.ndarray, tubes: list[discs.Tube], kind: Kind,
+           demands: Demands, control: wavefront.LeakControl) -> wavefront.Growth:
+    """The tubes and their branches on the cropped grid."""
+    all_discs = discs.join([t.discs for t in tubes])
+    smooth = ndimage.gaussian_filter(values, 0.5)
+    lumen, around, _, _ = _nearest(values.shape, spacing, shift, all_discs)
+    _, _, radius, away = _nearest(values.shape, spacing, shift, tubes[0].discs)
+    control = replace(control, largest=np.pi * (1.2 * float(np.max(tubes[0].discs.radius))) ** 2)
+    core, start = away < 0.7 * radius, away < 1.25 * radius + 1.0
+    known = _in_tubes(values.shape, spacing, shift, [t for t in tubes[1:] if t.radius < 0.75 * tubes[0].radius])
+    for _ in range(2):
+        grown = _front(smooth, lumen, around, core, start, known, spacing, kind, demands, control)
+        lumen = _own(smooth, grown.mask, spacing, lumen)
+        core, start = core | grown.mask, start | grown.mask
+    return replace(grown, mask=ndimage.binary_fill_holes(grown.mask))
+
+
+def _front(smooth: np.ndarray, lumen: np.ndarray, around: np.ndarray, core: np.ndarray, start: np.ndarray,
+           known: np.ndarray, spacing: np.ndarray, kind: Kind, demands: Demands, control: wavefront.LeakControl
+           ) -> wavefront.Growth:
+    """One run of the front through what is bright enough for the lumen nearby.
+
+    core: well inside the tubes; start: out to their rim, of which only what hangs on the core is taken.
+    """
+    level = around + demands.growth * (lumen - around)
+    ceiling = lumen + 0.6 * (lumen - around) if kind.is_ct else np.inf
+    candidate = (smooth > level) & (smooth < ceiling)
+    labels, _ = ndimage.label(candidate)
+    size = np.bincount(labels[core & candidate])
+    size[0] = 0
+    candidate = labels == int(np.argmax(size))
+    start = _hanging(candidate & start, candidate & core)
+    return wavefront.grow(candidate, start, known, spacing, control)
+
+
+def _hanging(region: np.ndarray, core: np.ndarray) -> np.ndarray:
+    """What of `region` hangs on the core by more than a thin bridge (another vessel may touch)."""
+    thick = ndimage.binary_erosion(region, border_value=1) | core
+    pieces, _ = ndimage.label(thick)
+    return ndimage.binary_dilation(np.isin(pieces, np.unique(pieces[core])), iterations=2, mask=region) & region
+
+
+def _own(smooth: np.ndarray, mask: np.ndarray, spacing: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """The lumen's intensity from the vessel itself near it, as before elsewhere."""
+    depth = np.clip(ndimage.distance_transform_edt(mask, spacing), 0, 4.0) ** 3
+    sigma = 6.0 / spacing
+    total = ndimage.gaussian_filter(depth, sigma, truncate=2.5)
+    mean = ndimage.gaussian_filter(depth * smooth, sigma, truncate=2.5) / np.maximum(total, 1e-12)
+    share = total / (total + 0.02)
+    return share * mean + (1 - share) * before
+
+
+def _in_tubes(shape: tuple[int, ...], spacing: np.ndarray, shift: np.ndarray, tubes: list[discs.Tube]) -> np.ndarray:
+    """Where the discs of tubes are, as balls a little larger than they."""
+    if not tubes:
+        return np.zeros(shape, bool)
+    _, _, radius, away = _nearest(shape, spacing, shift, discs.join([t.discs for t in tubes]))
+    return away < 1.25 * radius + 1.0
+
+
+def _nearest(shape: tuple[int, ...], spacing: np.ndarray, shift: np.ndarray, found: discs.Discs
+             ) -> tuple[np.ndarray, ...]:
+    """Lumen and surrounding intensity, radius and distance of the nearest discs, on the whole grid (coarse inside)."""
+    stride = np.maximum(np.round(3.0 / spacing), 1).astype(int)
+    axes = [np.arange(0, n + s - 1, s) for n, s in zip(shape, stride, strict=True)]
+    nodes = np.stack(np.meshgrid(*axes, indexing="ij"), -1) * spacing + shift
+    distance, index = cKDTree(found.centre).query(nodes, k=min(4, len(found)))
+    weight = 1 / (distance + 3.0) ** 2
+    weight /= weight.sum(-1, keepdims=True)
+    lumen, around = (np.sum(weight * v[index], -1) for v in (found.lumen, found.around))
+    fields = [lumen, around, found.radius[index[..., 0]], distance[..., 0]]
+    grid = np.meshgrid(*[np.arange(n) / s for n, s in zip(shape, stride, strict=True)], indexing="ij")
+    return tuple(ndimage.map_coordinates(f, grid, order=1, mode="nearest") for f in fields)

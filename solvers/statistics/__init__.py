@@ -1,0 +1,1 @@
+"""Statistics of results: where their uncertainty comes from and how it adds up."""

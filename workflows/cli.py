@@ -1,0 +1,157 @@
+"""The command `anatwin`: code raises, this prints and exits.
+
+Exit codes: 0 all done, 1 none done, 2 wrong usage or settings, 3 some cases failed.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from solvers.errors import AnatwinError, BadInput
+from workflows import cohort, intake
+from workflows.case import Case
+from workflows.settings import BadSettings
+
+app = App(name="anatwin", help="From a folder of medical scans to an anatomical twin. Research use only, "
+                               "not a medical device.", version_flags=["--version"])
+
+Labels = Annotated[list[str] | None, Parameter(consume_multiple=True)]
+Repeated = Annotated[list[str] | None, Parameter(negative=())]
+
+
+@app.command
+def run(scans: Path, out: Path, /, *, recipe: str = "aorta", participant_label: Labels = None, use: Repeated = None,
+        set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None, labels: Path | None = None,
+        until: str = "", jobs: int = 2, dry_run: Annotated[bool, Parameter(negative=())] = False) -> int:
+    """Every case in SCANS, from the scan to the report in OUT.
+
+    Parameters
+    ----------
+    scans
+        A file or a folder in any shape: DICOM (several patients mixed), NIfTI, NRRD, MHA, a zip.
+    out
+        Where results go; made when absent. Run again to continue: only what changed is redone.
+    recipe
+        A recipe's name (see `anatwin recipes`) or a YAML file of settings.
+    participant_label
+        Only these participants.
+    use
+        Your own file in place of a stage's, as segment.labels=mask.nii.gz.
+    set_
+        One setting, as "mesh.max_tets=20000".
+    labels
+        A table (TSV: patient_id, participant_id) that names the participants.
+    until
+        The last stage to run.
+    jobs
+        Threads at most.
+    dry_run
+        Only say what would be done.
+    """
+    from workflows.recipe import STAGES, named
+
+    if until and until not in STAGES:
+        raise BadSettings("unknown_stage", f"--until {until}: no such stage", f"one of {', '.join(STAGES)}")
+    settings = named(recipe, set_ or [])
+    files = dict(_pair(text) for text in use or [])
+    _writable(out)
+    with intake.people(scans, labels, participant_label or []) as people:
+        todo = [Case(home=str((out / f"sub-{p.label}").absolute()), subject=p.label, session="", scan=str(p.scan),
+                     recipe=settings.model_dump(mode="json"), use=files, until=until, dry=dry_run)
+                for p in people]
+        return cohort.perform(todo, out, jobs)
+
+
+@app.command
+def ingest(scans: Path, out: Path, /) -> int:
+    """Only read: every series as a checked volume with its sidecar, or a refusal that says why."""
+    _writable(out)
+    return intake.ingest_all(scans, out)
+
+
+@app.command
+def status(out: Path, /) -> int:
+    """Who is done, who failed, where and why."""
+    print(cohort.show_status(out))
+    return 0
+
+
+@app.command
+def recipes(name: str = "", /, *, schema: Annotated[bool, Parameter(negative=())] = False) -> int:
+    """The recipes, and the settings of each with units and defaults."""
+    from workflows import recipe
+
+    if schema:
+        print(json.dumps(recipe.Recipe.model_json_schema(), indent=1))
+    elif name:
+        print(recipe.as_text(recipe.named(name, [])), end="")
+    else:
+        print("\n".join(f"{n}: {recipe.summary(n)}" for n in recipe.names()))
+    return 0
+
+
+@app.command
+def doctor() -> int:
+    """What is installed, what is missing, how to get it."""
+    from workflows.doctor import findings
+
+    missing = 0
+    for finding in findings():
+        print(finding.text)
+        missing += finding.required and not finding.found
+    return 1 if missing else 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, mark, path = text.partition("=")
+    if not mark or "." not in name:
+        raise BadSettings("bad_use", f"--use {text}: not understood", "stage.output=file")
+    if not Path(path).is_file():
+        raise BadInput("no_such_file", f"--use {name}: {path} is not a file")
+    return name, str(Path(path).absolute())
+
+
+def _writable(out: Path) -> None:
+    """OUT is a folder that can be written, before any work is done."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".anatwin-probe"
+        probe.touch()
+        probe.unlink()
+    except (FileExistsError, NotADirectoryError) as error:
+        raise BadInput("out_is_a_file", f"{out} cannot be a folder: a file stands there", "a folder, or a free name",
+                       "Choose another output path.") from error
+    except OSError as error:
+        raise BadInput("cannot_write", f"{out} cannot be written ({error.strerror})", "a folder with write permission",
+                       "Choose another output path.") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; never returns."""
+    try:
+        code: Any = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        _complain("usage", str(error))
+        code = 2
+    except BadSettings as error:
+        _complain(error.code, str(error))
+        code = 2
+    except AnatwinError as error:
+        _complain(error.code, str(error))
+        code = 1
+    except KeyboardInterrupt:
+        _complain("interrupted", "stopped by you; finished stages are kept, run the same command again to continue")
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(code: str, text: str) -> None:
+    print(f"anatwin: [{code}] {text}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

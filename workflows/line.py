@@ -1,0 +1,87 @@
+"""Stages in order for one case: runs them, takes a person's own files, stops where asked."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.stage import Config, Files, Stage, hints, is_done, name_of, run, tell
+from solvers.errors import AnatwinError, BadInput
+
+
+class Stop(Exception):
+    """The stage named by `until` is done, or a dry run met the first stage to do."""
+
+
+class StageFailed(Exception):
+    """An error with the stage where it happened."""
+
+    def __init__(self, stage: str, error: AnatwinError) -> None:
+        super().__init__(stage, error)
+        self.stage, self.error = stage, error
+
+
+@dataclass
+class Line:
+    """One case in `home`.
+
+    use: a person's own files by "stage.output"; until: the last stage to run;
+    dry: only say what would be done.
+    """
+
+    home: Path
+    use: dict[str, Path] = field(default_factory=dict)
+    until: str = ""
+    dry: bool = False
+    done: list[str] = field(default_factory=list)
+
+    def run(self, stage: Stage, inputs: Files, config: Config, name: str = "") -> Any:
+        """The outputs of `stage` in the folder `name`, with the person's files in their place."""
+        name = name or name_of(stage)
+        given = self._given(stage, name)
+        outputs = self._bypass(stage, given) or self._do(stage, inputs, config, name)
+        self.done.append(name)
+        if name == self.until:
+            raise Stop
+        return outputs.model_copy(update=given)
+
+    def _given(self, stage: Stage, name: str) -> dict[str, Path]:
+        """Files that replace outputs of this stage; an unknown output is refused."""
+        found = {key.partition(".")[2]: path for key, path in self.use.items() if key.partition(".")[0] == name}
+        known = hints(stage)["outputs"].model_fields  # type: ignore[attr-defined]
+        for output, path in found.items():
+            if output not in known:
+                raise BadInput("unknown_output", f"--use {name}.{output}: {name} has no such output",
+                               f"one of {', '.join(known)}")
+            if not path.is_file():
+                raise BadInput("no_such_file", f"--use {name}.{output}: {path.name} is not a file")
+        return found
+
+    @staticmethod
+    def _bypass(stage: Stage, given: dict[str, Path]) -> Files | None:
+        """The stage's outputs when the person gave all that it must write."""
+        model: Any = hints(stage)["outputs"]
+        needed = {n for n, f in model.model_fields.items() if f.annotation is Path}
+        if not given or needed - set(given):
+            return None
+        return model(**{n: given.get(n) for n in model.model_fields})
+
+    def _do(self, stage: Stage, inputs: Files, config: Config, name: str) -> Any:
+        folder = self.home / name
+        if self.dry:
+            self._say_what_would_happen(stage, inputs, config, folder)
+        started = time.monotonic()
+        try:
+            already = is_done(stage, inputs, config, folder)
+            outputs = run(stage, inputs, config, folder)
+        except AnatwinError as error:
+            raise StageFailed(name, error) from error
+        tell(f"  {name}: {'up to date' if already else f'{time.monotonic() - started:.0f} s'}")
+        return outputs
+
+    @staticmethod
+    def _say_what_would_happen(stage: Stage, inputs: Files, config: Config, folder: Path) -> None:
+        if not is_done(stage, inputs, config, folder):
+            tell(f"  {folder.name}: would run, and all after it")
+            raise Stop
+        tell(f"  {folder.name}: up to date")

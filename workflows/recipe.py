@@ -1,0 +1,75 @@
+"""A recipe: the settings of all stages as one frozen object, and the ones that have a name."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pipeline.extract_surface import ExtractSurfaceConfig
+from pipeline.ingest import IngestConfig
+from pipeline.measure import MeasureConfig
+from pipeline.report import ReportConfig
+from pipeline.segment import SegmentConfig
+from pipeline.stage import Config
+from pipeline.trace_centrelines import TraceCentrelinesConfig
+from workflows import settings
+from workflows.settings import BadSettings
+
+FOLDER = Path(__file__).parent / "recipes"
+
+
+class Recipe(Config):
+    """Settings of every stage."""
+
+    summary: str = ""
+    ingest: IngestConfig = IngestConfig()
+    segment: SegmentConfig = SegmentConfig()
+    extract_surface: ExtractSurfaceConfig = ExtractSurfaceConfig()
+    trace_centrelines: TraceCentrelinesConfig = TraceCentrelinesConfig()
+    measure: MeasureConfig = MeasureConfig()
+    report: ReportConfig = ReportConfig()
+
+
+STAGES = ("ingest", "segment", "extract_surface", "trace_centrelines", "measure", "report")
+
+
+def names() -> list[str]:
+    return sorted(p.stem for p in FOLDER.glob("*.yaml"))
+
+
+def summary(name: str) -> str:
+    return named(name, []).summary
+
+
+def named(name: str, assignments: list[str]) -> Recipe:
+    """The recipe of that name, or of a YAML file, with single settings on top."""
+    recipe = _load(name)
+    for text in assignments:
+        recipe = settings.merge(settings.assignment(text), recipe, f"--set {text.partition('=')[0]}")
+    return recipe
+
+
+def _load(name: str) -> Recipe:
+    if name in names():
+        return settings.load(FOLDER / f"{name}.yaml", Recipe())
+    if Path(name).suffix in (".yaml", ".yml"):
+        return _from_file(Path(name))
+    raise BadSettings("unknown_recipe", f"there is no recipe {name!r}", f"one of {', '.join(names())}, or a YAML file")
+
+
+def _from_file(path: Path) -> Recipe:
+    """A person's file: `recipe:` names the one it starts from (aorta when silent)."""
+    content = settings.read(path)
+    base = content.pop("recipe", "aorta") if content else "aorta"
+    if base not in names():
+        raise BadSettings("unknown_recipe", f"{path}: there is no recipe {base!r}", f"one of {', '.join(names())}")
+    return settings.merge(content, _load(base), str(path))
+
+
+def as_text(recipe: Recipe) -> str:
+    """The recipe as YAML, with all settings."""
+    stream = io.StringIO()
+    plain: Any = recipe.model_dump(mode="json")
+    YAML().dump(plain, stream)
+    return stream.getvalue()
