@@ -1,0 +1,197 @@
+"""A pulsatile flow until it repeats itself, and what is read off its last cycle."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from solvers.errors import BadInput
+from solvers.flow.inlet import womersley
+from solvers.flow.navier_stokes import Flow, State, Step
+from solvers.flow.pulse import Pulse
+
+
+@dataclass(frozen=True)
+class Cycles:
+    """least and most cycles; tolerance: largest change of cap pressure and flow from one cycle to the next,
+    relative to their ranges; snapshots: fields kept over the last cycle."""
+
+    least: int = 2
+    most: int = 6
+    tolerance: float = 0.005
+    snapshots: int = 10
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How sound a result is: cycles, change per cycle (relative), imbalance of mass, largest CFL number."""
+
+    n_cycles: int
+    change: float
+    imbalance: float
+    largest_cfl: float
+    most_iterations: int
+    backflow_share: dict[int, float]
+
+    @property
+    def is_periodic(self) -> bool:
+        return self.change < 0.01
+
+
+@dataclass(frozen=True)
+class Pulsatile:
+    """The last cycle. times (t,); pressure and flow by cap (t,), outward; probes (t, k) Pa; fields at vertices (n,).
+
+    Shear fields are zero off the wall. snapshots: (time, u (n, 3), p (n,)).
+    """
+
+    times: np.ndarray
+    pressure: dict[int, np.ndarray]
+    flow: dict[int, np.ndarray]
+    probes: np.ndarray
+    pressure_mean: np.ndarray
+    pressure_peak: np.ndarray
+    tawss: np.ndarray
+    osi: np.ndarray
+    wss_peak: np.ndarray
+    snapshots: list[tuple[float, np.ndarray, np.ndarray]]
+    evidence: Evidence
+    state: State
+
+
+@dataclass
+class _Cycle:
+    """What one cycle leaves behind while it runs."""
+
+    flow: Flow
+    probes: np.ndarray
+    keep: set[int]
+    steps: list[Step] = field(default_factory=list)
+    seen: list[np.ndarray] = field(default_factory=list)
+    snapshots: list[tuple[float, np.ndarray, np.ndarray]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        n = self.flow.n
+        self.mean, self.peak = np.zeros(n), np.full(n, -np.inf)
+        self.shear, self.vector, self.highest = np.zeros(n), np.zeros((n, 3)), np.zeros(n)
+
+    def see(self, after: State, step: Step) -> None:
+        if len(self.steps) in self.keep:
+            self.snapshots.append((step.time, after.u[:self.flow.n], after.p))
+        self.steps.append(step)
+        self.seen.append(self.probes @ after.p)
+        self.mean += after.p
+        np.maximum(self.peak, after.p, out=self.peak)
+        traction = self.flow.traction(after)
+        size = np.linalg.norm(traction, axis=1)
+        self.shear += size
+        self.vector += traction
+        np.maximum(self.highest, size, out=self.highest)
+
+    def curves(self) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+        tags = list(self.steps[0].flow)
+        return ({t: np.array([s.pressure[t] for s in self.steps]) for t in tags},
+                {t: np.array([s.flow[t] for s in self.steps]) for t in tags})
+
+
+def inlet_velocities(flow: Flow, pulse: Pulse, n: int) -> Callable[[int], np.ndarray]:
+    """Step number to inlet velocities: pulsatile tube profiles with the exact discrete flow."""
+    rates = pulse.at(n)
+    radius = np.sqrt(flow.inlet_area / np.pi)
+    profiles = womersley(flow.shape, rates, pulse.period, radius, flow.fluid.viscosity / flow.fluid.density)
+    return lambda step: flow.inflow(float(rates[step % n]), profiles[step % n])
+
+
+def solve(flow: Flow, pulse: Pulse, start: State, probes: np.ndarray, cycles: Cycles = Cycles(),
+          offer: Callable[[State], None] | None = None) -> Pulsatile:
+    """Cycles until pressure and flow at every cap repeat. probes (k, n): weights of pressures to follow.
+
+    `offer(state)` is called after each cycle, for a restart. Without
+    repetition after `cycles.most` the last cycle is returned and its evidence
+    says so; a flow that grows without bound raises DidNotConverge, fewer than 20
+    steps a cycle BadInput.
+    """
+    n = round(pulse.period / flow.stepping.dt)
+    if n < 20:
+        raise BadInput("step_too_long", f"{n} time steps a cycle", "at least 20", "Take a smaller time step.")
+    velocities = inlet_velocities(flow, pulse, n)
+    keep = {int(i) for i in np.linspace(0, n, cycles.snapshots, endpoint=False)}
+    state, before, change = start, None, np.inf
+    for number in range(1, cycles.most + 1):
+        cycle = _Cycle(flow, probes, keep)
+        state = _one_cycle(flow, state, velocities, n, cycle)
+        if offer is not None:
+            offer(state)
+        now = cycle.curves()
+        change = _change(before, now)
+        before = now
+        if number >= cycles.least and change < cycles.tolerance:
+            break
+    return _result(cycle, now, state, number, change)
+
+
+def _one_cycle(flow: Flow, state: State, velocities: Callable[[int], np.ndarray], n: int, cycle: _Cycle) -> State:
+    for k in range(n):
+        state, step = flow.advance(state, velocities(k + 1))
+        cycle.see(state, step)
+    return state
+
+
+def _change(before: tuple[dict[int, np.ndarray], dict[int, np.ndarray]] | None,
+            now: tuple[dict[int, np.ndarray], dict[int, np.ndarray]]) -> float:
+    """Largest difference to the cycle before, relative to the largest range of pressure and of flow."""
+    if before is None:
+        return np.inf
+    changes = []
+    for old, new in zip(before, now, strict=True):
+        scale = max(float(np.abs(v).max()) for v in new.values())
+        changes += [float(np.abs(new[t] - old[t]).max()) / max(scale, 1e-30) for t in new]
+    return max(changes)
+
+
+def _result(cycle: _Cycle, curves: tuple[dict[int, np.ndarray], dict[int, np.ndarray]], state: State, number: int,
+            change: float) -> Pulsatile:
+    n = len(cycle.steps)
+    mean = cycle.shear / n
+    along = np.linalg.norm(cycle.vector, axis=1) / n
+    osi = 0.5 * (1 - np.divide(along, mean, out=np.ones_like(mean), where=mean > 0))
+    backflow = {t: float((f < 0).mean()) for t, f in curves[1].items() if t in cycle.flow.caps.outlets}
+    evidence = Evidence(number, change, max(s.imbalance for s in cycle.steps), max(s.cfl for s in cycle.steps),
+                        max(s.iterations for s in cycle.steps), backflow)
+    first = cycle.steps[0].time
+    return Pulsatile(np.array([s.time for s in cycle.steps]) - first, *curves, np.array(cycle.seen), cycle.mean / n,
+                     cycle.peak, mean, osi, cycle.highest,
+                     [(t - first, u, p) for t, u, p in cycle.snapshots], evidence, state)
+
+
+def sampling(flow: Flow, centres: np.ndarray, normals: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Weights (k, n) that give the mean pressure over a disc square to `normals` (k, 3) of 0.7 `radii` (k,)."""
+    near = cKDTree(flow.points[flow.tets].mean(axis=1))
+    weights = np.zeros((len(centres), flow.n))
+    for row, (centre, normal, radius) in enumerate(zip(centres, normals, radii, strict=True)):
+        for point in _disc(centre, normal, 0.7 * radius):
+            cell, inside = _cell(flow, near, point)
+            weights[row, flow.tets[cell]] += inside
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _disc(centre: np.ndarray, normal: np.ndarray, radius: float) -> np.ndarray:
+    """Nineteen points spread evenly over a disc."""
+    helper = np.eye(3)[np.argmin(np.abs(normal))]
+    first = np.cross(normal, helper)
+    first /= np.linalg.norm(first)
+    second = np.cross(normal, first)
+    rings = [(0.0, 1), (0.5, 6), (1.0, 12)]
+    angles = [(r, 2 * np.pi * i / n) for r, n in rings for i in range(n)]
+    return np.array([centre + radius * r * (np.cos(a) * first + np.sin(a) * second) for r, a in angles])
+
+
+def _cell(flow: Flow, near: cKDTree, point: np.ndarray) -> tuple[int, np.ndarray]:
+    """The cell that holds a point (or comes nearest to it) and the weights of its corners."""
+    _, candidates = near.query(point, k=min(24, len(flow.tets)))
+    corners = flow.points[flow.tets[candidates]]
+    inside = np.einsum("cak,ck->ca", flow.grads[candidates], point - corners.mean(axis=1)) + 0.25
+    best = int(np.argmax(inside.min(axis=1)))
+    weights = np.clip(inside[best], 0, None)
+    return int(candidates[best]), weights / weights.sum()

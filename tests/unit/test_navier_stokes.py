@@ -1,0 +1,133 @@
+"""The 3D flow solver on tubes, where exact answers are known."""
+
+import numpy as np
+import pytest
+
+from solvers.errors import BadInput
+from solvers.flow import navier_stokes, pulsatile
+from solvers.flow.navier_stokes import Caps, Flow, Fluid, Stepping
+from solvers.flow.pulse import Pulse
+from solvers.flow.windkessel import Windkessel
+from solvers.geometry import dolfinx_mesh
+from tests import tubes
+
+RADIUS, LENGTH = 4e-3, 0.04
+BED = Windkessel(2e7, 4e8, 4e-9, venous=600.0)
+
+
+def flow_in_tube(dt=2e-3, n=8, n_along=20, bed=BED, length=LENGTH, radius=RADIUS) -> Flow:
+    mesh = dolfinx_mesh.load(*tubes.tube(n, n_along, length, radius))
+    return Flow(mesh, Caps(tubes.WALL, tubes.INLET, {tubes.OUTLET: bed}), Fluid(), Stepping(dt=dt))
+
+
+@pytest.fixture(scope="module")
+def tube() -> Flow:
+    return flow_in_tube()
+
+
+@pytest.mark.parametrize("rate", [2e-6, 2e-5])
+def test_poiseuille(tube, rate):
+    """Slope of the pressure, peak velocity and shear at a Reynolds number of 100 and of 1,000, 8 cells across."""
+    held = flow_in_tube(bed=Windkessel(0.0, 1e8, 0.0))
+    inflow = held.inflow(rate)
+    state = navier_stokes.steady(held, inflow, held.rest(0.0, 1e8 * rate), tolerance=1e-3)
+    z = held.points[:, 2]
+    middle = (z > 0.4 * LENGTH) & (z < 0.9 * LENGTH)
+    mu = held.fluid.viscosity
+    assert np.polyfit(z[middle], state.p[middle], 1)[0] == pytest.approx(-8 * mu * rate / (np.pi * RADIUS**4),
+                                                                        rel=0.03)
+    assert np.abs(state.u).max() == pytest.approx(2 * rate / (np.pi * RADIUS**2), rel=0.015)
+    wall = np.intersect1d(held.wall_vertices, np.flatnonzero(middle))
+    shear = np.linalg.norm(held.traction(state)[wall], axis=1)
+    assert shear.mean() == pytest.approx(4 * mu * rate / (np.pi * RADIUS**3), rel=0.03)
+
+
+def test_the_step_does_not_decide_the_pressure():
+    """The same steady pressure with a step four times shorter."""
+    drops = []
+    for dt in (2e-3, 5e-4):
+        held = flow_in_tube(dt=dt, n=6, n_along=12, bed=Windkessel(0.0, 1e8, 0.0))
+        state = navier_stokes.ramped(held, held.inflow(1e-5), held.rest(0.0, 1e3), round(0.1 / dt))
+        state = navier_stokes.march(held, state, lambda _t, held=held: held.inflow(1e-5), round(0.2 / dt))
+        drops.append(held.mean_pressure(state.p, tubes.INLET) - held.mean_pressure(state.p, tubes.OUTLET))
+    assert drops[0] == pytest.approx(drops[1], rel=0.01)
+
+
+def test_blood_is_conserved_and_the_inflow_is_exact(tube):
+    state = tube.rest(0.0, 8e3)
+    for k in range(5):
+        rate = 1e-5 * (1 + k)
+        state, step = tube.advance(state, tube.inflow(rate))
+        assert step.flow[tubes.INLET] == pytest.approx(-rate, rel=1e-9)
+        assert step.imbalance < 1e-9
+
+
+def test_the_outlet_follows_its_windkessel(tube):
+    """Under constant flow the pressure at the outlet rises as the exact solution of the Windkessel does."""
+    rate, p0 = 1e-5, 5e3
+    state = navier_stokes.ramped(tube, tube.inflow(rate), tube.rest(0.0, p0))
+    tau, end = BED.distal * BED.compliance, BED.venous + BED.distal * rate
+    for k in range(1, 101):
+        state, step = tube.advance(state, tube.inflow(rate))
+        exact = end + (p0 - end) * np.exp(-k * tube.stepping.dt / tau) + BED.proximal * rate
+        assert step.pressure[tubes.OUTLET] == pytest.approx(exact, rel=1e-3)
+
+
+def test_convection_does_no_work_inside(tube):
+    """u . C(w) u is half the flux of u.u through the caps for any wind, and what damping takes is never negative."""
+    rng = np.random.default_rng(1)
+    wind, u = rng.normal(size=(2, len(tube.nodes.points), 3))
+    u[np.unique(np.concatenate(list(map(np.ravel, tube.faces.values()))))] = 0.0
+    bare, damped = np.zeros_like(tube.mass), np.zeros_like(tube.mass)
+    still = np.zeros((len(tube.tets), 4)), np.zeros(len(tube.tets))
+    tube._add_convection(bare, wind, *still)
+    tube._add_convection(damped, wind, rng.normal(size=still[0].shape), np.full(len(tube.tets), 1e-3))
+    work = [_work(tube, values, u) for values in (bare, damped)]
+    size = _work(tube, np.abs(bare), np.abs(u))
+    assert abs(work[0]) < 1e-10 * size
+    assert work[1] > 0
+
+
+def _work(flow, values, u):
+    from scipy import sparse
+
+    n = len(flow.nodes.points)
+    return float((u * (sparse.csr_matrix((values, flow.indices, flow.indptr), shape=(n, n)) @ u)).sum())
+
+
+def test_nothing_moves_without_inflow(tube):
+    """Blood at rest under the pressure of an outlet in balance stays at rest."""
+    state = tube.rest(0.0, BED.venous)
+    for _ in range(3):
+        state, _ = tube.advance(state, tube.inflow(0.0))
+    assert np.abs(state.u).max() < 1e-12
+    assert np.abs(state.p - BED.venous).max() < 1e-9
+
+
+def test_a_pulse_repeats_itself():
+    """Pressure at the inlet of a short tube: the Windkessel's impedance at each frequency, and the blood's inertia."""
+    flow = flow_in_tube(dt=0.01, n=4, n_along=6, bed=Windkessel(2e7, 2e8, 2e-9))
+    phase = np.arange(40) / 40
+    pulse = Pulse(0.8, 1e-5 * (1 + 0.8 * np.sin(2 * np.pi * phase)))
+    mean = 2.2e8 * 1e-5
+    found = pulsatile.solve(flow, pulse, flow.rest(0.0, mean), np.zeros((0, flow.n)),
+                            pulsatile.Cycles(least=4, most=12, tolerance=1e-3, snapshots=4))
+    assert found.evidence.is_periodic
+    assert found.evidence.imbalance < 1e-9
+    wave = np.fft.rfft(found.pressure[tubes.OUTLET])[1] / np.fft.rfft(found.flow[tubes.OUTLET])[1]
+    assert abs(wave / flow.caps.outlets[tubes.OUTLET].impedance(1 / 0.8) - 1) < 0.005
+    assert found.flow[tubes.OUTLET].mean() == pytest.approx(1e-5, rel=1e-3)
+    assert len(found.snapshots) == 4
+    assert found.osi.max() <= 0.5
+    assert (found.wss_peak >= found.tawss - 1e-12).all()
+
+
+def test_probes_read_a_linear_field(tube):
+    weights = pulsatile.sampling(tube, np.array([[0, 0, 0.02], [0, 0, 0.031]]), np.array([[0, 0, 1.0]] * 2),
+                                 np.full(2, RADIUS))
+    np.testing.assert_allclose(weights @ tube.points[:, 2], [0.02, 0.031], rtol=1e-6)
+
+
+def test_too_few_steps_are_refused(tube):
+    with pytest.raises(BadInput, match="time steps"):
+        pulsatile.solve(tube, Pulse(0.02, np.full(8, 1e-5)), tube.rest(0.0, 1e3), np.zeros((0, tube.n)))
