@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -40,6 +41,40 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """What a run needs to go on: cycles done, the state, pressure and flow by cap over the last cycle, its change."""
+
+    n_cycles: int
+    state: State
+    pressure: dict[int, np.ndarray] = field(default_factory=dict)
+    flow: dict[int, np.ndarray] = field(default_factory=dict)
+    change: float = np.inf
+
+    def write(self, path: Path) -> None:
+        """As one file that appears whole."""
+        s = self.state
+        tags = np.array(list(s.stored))
+        caps = {"stored": s.stored, "cap_pressure": s.pressure, "cap_flow": s.flow}
+        arrays = {name: np.array([values[t] for t in tags]) for name, values in caps.items()}
+        draft = path.with_name(f".{path.name}")
+        with draft.open("wb") as file:
+            np.savez(file, n_cycles=self.n_cycles, change=self.change, time=s.time, u=s.u, u_before=s.u_before, p=s.p,
+                     dp=s.dp, dp_before=s.dp_before, tags=tags, curve_tags=np.array(list(self.pressure)),
+                     pressure=np.array(list(self.pressure.values())), flow=np.array(list(self.flow.values())), **arrays)
+        draft.replace(path)
+
+    @staticmethod
+    def read(path: Path) -> "Progress":
+        with np.load(path) as a:
+            caps = [dict(zip(a["tags"].tolist(), a[name].tolist(), strict=True))
+                    for name in ("stored", "cap_pressure", "cap_flow")]
+            state = State(float(a["time"]), a["u"], a["u_before"], a["p"], a["dp"], a["dp_before"], *caps)
+            tags = a["curve_tags"].tolist()
+            return Progress(int(a["n_cycles"]), state, dict(zip(tags, a["pressure"], strict=True)),
+                            dict(zip(tags, a["flow"], strict=True)), float(a["change"]))
+
+
+@dataclass(frozen=True)
 class Pulsatile:
     """The last cycle. times (t,); pressure and flow by cap (t,), outward; probes (t, k) Pa; fields at vertices (n,).
 
@@ -52,6 +87,7 @@ class Pulsatile:
     probes: np.ndarray
     pressure_mean: np.ndarray
     pressure_peak: np.ndarray
+    speed_peak: np.ndarray
     tawss: np.ndarray
     osi: np.ndarray
     wss_peak: np.ndarray
@@ -74,7 +110,7 @@ class _Cycle:
     def __post_init__(self) -> None:
         n = self.flow.n
         self.mean, self.peak = np.zeros(n), np.full(n, -np.inf)
-        self.shear, self.vector, self.highest = np.zeros(n), np.zeros((n, 3)), np.zeros(n)
+        self.shear, self.vector, self.highest, self.fastest = np.zeros(n), np.zeros((n, 3)), np.zeros(n), np.zeros(n)
 
     def see(self, after: State, step: Step) -> None:
         if len(self.steps) in self.keep:
@@ -83,6 +119,7 @@ class _Cycle:
         self.seen.append(self.probes @ after.p)
         self.mean += after.p
         np.maximum(self.peak, after.p, out=self.peak)
+        np.maximum(self.fastest, np.linalg.norm(after.u[:self.flow.n], axis=1), out=self.fastest)
         traction = self.flow.traction(after)
         size = np.linalg.norm(traction, axis=1)
         self.shear += size
@@ -103,32 +140,32 @@ def inlet_velocities(flow: Flow, pulse: Pulse, n: int) -> Callable[[int], np.nda
     return lambda step: flow.inflow(float(rates[step % n]), profiles[step % n])
 
 
-def solve(flow: Flow, pulse: Pulse, start: State, probes: np.ndarray, cycles: Cycles = Cycles(),
-          offer: Callable[[State], None] | None = None) -> Pulsatile:
+def solve(flow: Flow, pulse: Pulse, start: State | Progress, probes: np.ndarray, cycles: Cycles = Cycles(),
+          offer: Callable[[Progress], None] | None = None) -> Pulsatile:
     """Cycles until pressure and flow at every cap repeat. probes (k, n): weights of pressures to follow.
 
-    `offer(state)` is called after each cycle, for a restart. Without
-    repetition after `cycles.most` the last cycle is returned and its evidence
-    says so; a flow that grows without bound raises DidNotConverge, fewer than 20
-    steps a cycle BadInput.
+    `offer` is called after each cycle with what a restart needs: given back as
+    `start`, the run goes on to the same result. Without repetition after
+    `cycles.most` the last cycle is returned and its evidence says so; a flow
+    that grows without bound raises DidNotConverge, fewer than 20 steps a cycle
+    BadInput.
     """
     n = round(pulse.period / flow.stepping.dt)
     if n < 20:
         raise BadInput("step_too_long", f"{n} time steps a cycle", "at least 20", "Take a smaller time step.")
     velocities = inlet_velocities(flow, pulse, n)
     keep = {int(i) for i in np.linspace(0, n, cycles.snapshots, endpoint=False)}
-    state, before, change = start, None, np.inf
-    for number in range(1, cycles.most + 1):
+    done = start if isinstance(start, Progress) else Progress(0, start)
+    while True:
         cycle = _Cycle(flow, probes, keep)
-        state = _one_cycle(flow, state, velocities, n, cycle)
+        state = _one_cycle(flow, done.state, velocities, n, cycle)
+        curves = cycle.curves()
+        fresh = Progress(done.n_cycles + 1, state, *curves, _change((done.pressure, done.flow), curves))
+        if fresh.n_cycles >= cycles.most or (fresh.n_cycles >= cycles.least and fresh.change < cycles.tolerance):
+            return _result(cycle, curves, fresh)
         if offer is not None:
-            offer(state)
-        now = cycle.curves()
-        change = _change(before, now)
-        before = now
-        if number >= cycles.least and change < cycles.tolerance:
-            break
-    return _result(cycle, now, state, number, change)
+            offer(fresh)
+        done = fresh
 
 
 def _one_cycle(flow: Flow, state: State, velocities: Callable[[int], np.ndarray], n: int, cycle: _Cycle) -> State:
@@ -138,31 +175,30 @@ def _one_cycle(flow: Flow, state: State, velocities: Callable[[int], np.ndarray]
     return state
 
 
-def _change(before: tuple[dict[int, np.ndarray], dict[int, np.ndarray]] | None,
+def _change(before: tuple[dict[int, np.ndarray], dict[int, np.ndarray]],
             now: tuple[dict[int, np.ndarray], dict[int, np.ndarray]]) -> float:
     """Largest difference to the cycle before, relative to the largest range of pressure and of flow."""
-    if before is None:
+    if not before[0]:
         return np.inf
     changes = []
     for old, new in zip(before, now, strict=True):
-        scale = max(float(np.abs(v).max()) for v in new.values())
+        scale = max(float(np.ptp(v)) for v in new.values())
         changes += [float(np.abs(new[t] - old[t]).max()) / max(scale, 1e-30) for t in new]
     return max(changes)
 
 
-def _result(cycle: _Cycle, curves: tuple[dict[int, np.ndarray], dict[int, np.ndarray]], state: State, number: int,
-            change: float) -> Pulsatile:
+def _result(cycle: _Cycle, curves: tuple[dict[int, np.ndarray], dict[int, np.ndarray]], done: Progress) -> Pulsatile:
     n = len(cycle.steps)
     mean = cycle.shear / n
     along = np.linalg.norm(cycle.vector, axis=1) / n
     osi = 0.5 * (1 - np.divide(along, mean, out=np.ones_like(mean), where=mean > 0))
     backflow = {t: float((f < 0).mean()) for t, f in curves[1].items() if t in cycle.flow.caps.outlets}
-    evidence = Evidence(number, change, max(s.imbalance for s in cycle.steps), max(s.cfl for s in cycle.steps),
-                        max(s.iterations for s in cycle.steps), backflow)
+    evidence = Evidence(done.n_cycles, done.change, max(s.imbalance for s in cycle.steps),
+                        max(s.cfl for s in cycle.steps), max(s.iterations for s in cycle.steps), backflow)
     first = cycle.steps[0].time
     return Pulsatile(np.array([s.time for s in cycle.steps]) - first, *curves, np.array(cycle.seen), cycle.mean / n,
-                     cycle.peak, mean, osi, cycle.highest,
-                     [(t - first, u, p) for t, u, p in cycle.snapshots], evidence, state)
+                     cycle.peak, cycle.fastest, mean, osi, cycle.highest,
+                     [(t - first, u, p) for t, u, p in cycle.snapshots], evidence, done.state)
 
 
 def sampling(flow: Flow, centres: np.ndarray, normals: np.ndarray, radii: np.ndarray) -> np.ndarray:
