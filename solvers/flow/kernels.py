@@ -51,30 +51,39 @@ def gradients(points: np.ndarray, tets: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 @numba.njit(cache=True)
 def streams(cells: np.ndarray, grads: np.ndarray, mean: np.ndarray, size: np.ndarray, nu: float, strength: float,
-            wind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """w . grad(coordinate) with each cell's mean wind w (c, 4), 1/s, and the subgrid's time (c,), s.
+            wind: np.ndarray, potential: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of each cell, for the wind w = wind - grad(potential) with a linear potential (vertices,):
 
-    The time is strength / (2 |w| / h + 4 nu / h^2), that of motion too fine for the cell.
+    mean w . grad(coordinate) (c, 4), 1/s; grad(potential) . grad(coordinate) (c, 4), 1/s; mean |w| (c,), m/s; and
+    the subgrid's time strength / (2 |w| / h + 4 nu / h^2) (c,), s, that of motion too fine for the cell.
     """
-    along, tau = np.empty((len(cells), 4)), np.empty(len(cells))
-    for c in range(len(cells)):
-        w = np.zeros(3)
-        for a in range(cells.shape[1]):
-            for k in range(3):
+    n = len(cells)
+    along, drift, speed, tau = np.empty((n, 4)), np.empty((n, 4)), np.empty(n), np.empty(n)
+    w, g = np.empty(3), np.empty(3)
+    for c in range(n):
+        for k in range(3):
+            g[k] = 0.0
+            for i in range(4):
+                g[k] += potential[cells[c, i]] * grads[c, i, k]
+            w[k] = -g[k]
+            for a in range(cells.shape[1]):
                 w[k] += mean[a] * wind[cells[c, a], k]
         h = size[c]
-        tau[c] = strength / (2 * np.sqrt(w[0] ** 2 + w[1] ** 2 + w[2] ** 2) / h + 4 * nu / h**2)
+        speed[c] = np.sqrt(w[0] ** 2 + w[1] ** 2 + w[2] ** 2)
+        tau[c] = strength / (2 * speed[c] / h + 4 * nu / h**2)
         for i in range(4):
             along[c, i] = w[0] * grads[c, i, 0] + w[1] * grads[c, i, 1] + w[2] * grads[c, i, 2]
-    return along, tau
+            drift[c, i] = g[0] * grads[c, i, 0] + g[1] * grads[c, i, 1] + g[2] * grads[c, i, 2]
+    return along, drift, speed, tau
 
 
 @numba.njit(cache=True)
-def transport(cells: np.ndarray, grads: np.ndarray, volumes: np.ndarray, along: np.ndarray, tau: np.ndarray,
-              wind: np.ndarray) -> np.ndarray:
+def transport(cells: np.ndarray, grads: np.ndarray, volumes: np.ndarray, wind: np.ndarray, drift: np.ndarray,
+              along: np.ndarray, tau: np.ndarray, penalty: np.ndarray) -> np.ndarray:
     """Factors of the convection and stiffness tensors for each cell, (c, 40 + 16).
 
-    Convection: volume * wind(node) . grad(coordinate). Stiffness: volume * tau * along_i * along_j.
+    Convection: volume * (wind(node) . grad(coordinate) - drift). Stiffness:
+    volume * (tau * along_i * along_j + penalty * grad i . grad j).
     """
     out = np.empty((len(cells), 56))
     for c in range(len(cells)):
@@ -82,11 +91,49 @@ def transport(cells: np.ndarray, grads: np.ndarray, volumes: np.ndarray, along: 
             node = cells[c, a]
             for i in range(4):
                 out[c, 4 * a + i] = volumes[c] * (wind[node, 0] * grads[c, i, 0] + wind[node, 1] * grads[c, i, 1]
-                                                  + wind[node, 2] * grads[c, i, 2])
+                                                  + wind[node, 2] * grads[c, i, 2] - drift[c, i])
         for i in range(4):
             for j in range(4):
-                out[c, 40 + 4 * i + j] = volumes[c] * tau[c] * along[c, i] * along[c, j]
+                dots = grads[c, i, 0] * grads[c, j, 0] + grads[c, i, 1] * grads[c, j, 1] + grads[c, i, 2] * grads[
+                    c, j, 2]
+                out[c, 40 + 4 * i + j] = volumes[c] * (tau[c] * along[c, i] * along[c, j] + penalty[c] * dots)
     return out
+
+
+@numba.njit(cache=True)
+def add_divergence_penalty(out: np.ndarray, cells: np.ndarray, grads: np.ndarray, volumes: np.ndarray,
+                           penalty: np.ndarray, corners: np.ndarray, u: np.ndarray) -> None:
+    """Add penalty [(grad u, grad v) - (div u, div v)] to `out` (n, 3); corners (4, 4, 10): slopes at the corners.
+
+    Both are linear in a cell, so that their products integrate by the corners' mass matrix (1 + delta) / 20.
+    """
+    slope, field, total = np.empty((4, 10, 3)), np.empty((4, 3, 3)), np.empty((3, 3))
+    for c in range(len(cells)):
+        for m in range(4):
+            for a in range(10):
+                for k in range(3):
+                    slope[m, a, k] = 0.0
+                    for i in range(4):
+                        slope[m, a, k] += corners[m, i, a] * grads[c, i, k]
+        field[:] = 0.0
+        for m in range(4):
+            for a in range(10):
+                for k in range(3):
+                    for j in range(3):
+                        field[m, j, k] += slope[m, a, j] * u[cells[c, a], k]
+            trace = field[m, 0, 0] + field[m, 1, 1] + field[m, 2, 2]
+            for k in range(3):
+                field[m, k, k] -= trace
+        for j in range(3):
+            for k in range(3):
+                total[j, k] = field[0, j, k] + field[1, j, k] + field[2, j, k] + field[3, j, k]
+        for a in range(10):
+            for k in range(3):
+                value = 0.0
+                for m in range(4):
+                    for j in range(3):
+                        value += slope[m, a, j] * (field[m, j, k] + total[j, k])
+                out[cells[c, a], k] += penalty[c] * volumes[c] * value / 20
 
 
 @numba.njit(cache=True)

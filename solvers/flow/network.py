@@ -123,7 +123,8 @@ def build(tree: Tree, fluid: Fluid, lesions: Sequence[Lesion], which: Edge = "ar
     leaves = {i: _name(i, len(marks[i]) - 1) for i in tree.leaves}
     circuit = Circuit(tuple(segments), _name(tree.root, 0), {leaves[i]: beds[i] for i in tree.leaves})
     at = {x.id: _station_nodes(tree, x, marks) for x in lesions}
-    return Network(circuit, tree, tuple(lesions), fluid, which, tuple(stretches), leaves, at, losses, _filled(tree, which))
+    return Network(circuit, tree, tuple(lesions), fluid, which, tuple(stretches), leaves, at, losses,
+                   _filled(tree, which))
 
 
 def stations(tree: Tree, lesion: Lesion) -> Stations:

@@ -16,6 +16,9 @@ from solvers.fenics import basix
 EDGES = np.array([[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]])
 """Corners of the six edges of a tetrahedron, in the order of its last six nodes."""
 
+CORNERS = np.eye(4)
+"""Barycentric coordinates of the corners."""
+
 MEAN = np.r_[np.full(4, -1 / 20), np.full(6, 1 / 5)]
 """Mean of each shape function over a cell, (10,)."""
 
@@ -68,7 +71,7 @@ def slopes(at: np.ndarray) -> np.ndarray:
 @dataclass(frozen=True)
 class Tensors:
     """Means over a cell. mass (10, 10); stiffness (4, 4, 10, 10) by pairs of coordinates;
-    convection (10, 4, 10, 10): wind node and coordinate, then row and column, skew-symmetric up to the boundary;
+    convection (10, 4, 10, 10): wind node and coordinate, then row and column, skew-symmetric;
     slope (4, 4, 10): barycentric coordinate times the derivatives of the shape functions by each coordinate."""
 
     mass: np.ndarray
@@ -86,6 +89,15 @@ def tensors() -> Tensors:
     mass = np.einsum("q,qa,qb->ab", weights, f, f)
     stiffness = np.einsum("q,qia,qjb->ijab", weights, d, d)
     moved = np.einsum("q,qe,qa,qib->eiab", weights, f, f, d)
-    divergence = np.einsum("q,qie,qa,qb->eiab", weights, d, f, f)
     slope = np.einsum("q,qm,qia->mia", weights, at, d)
-    return Tensors(mass, stiffness, moved + 0.5 * divergence, slope)
+    return Tensors(mass, stiffness, 0.5 * (moved - moved.swapaxes(2, 3)), slope)
+
+
+@cache
+def on_face() -> np.ndarray:
+    """Means of products of three shape functions over a triangle, (6, 6, 6); edges in the order 0-1, 1-2, 2-0."""
+    points, weights = basix.make_quadrature(basix.CellType.triangle, 6)
+    at = np.column_stack([1 - points.sum(axis=1), points])
+    i, j = np.array([[0, 1], [1, 2], [2, 0]]).T
+    f = np.hstack([at * (2 * at - 1), 4 * at[:, i] * at[:, j]])
+    return np.einsum("q,qe,qa,qb->eab", weights / weights.sum(), f, f, f)

@@ -1,0 +1,145 @@
+"""Blood flow over a heart beat: the 3D solution and the 0D network beside it, with the same inflow and outlets.
+
+On a baseline the outlets are tuned on the network to published or measured
+pressures and flows. A variant is given the baseline's outlets and inflow and is
+never tuned.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline import formats
+from pipeline.lumen_mesh import read_lumen_mesh
+from pipeline.simulate_flow import outside, results, vessel
+from pipeline.simulate_flow.outside import Outside
+from pipeline.simulate_flow.vessel import Vessel
+from pipeline.stage import Config, Files, Report, tell
+from pipeline.table import write_rows
+from solvers.flow import circuit, navier_stokes, network, outlets
+from solvers.flow.navier_stokes import Fluid
+from solvers.flow.outlets import Rest
+from solvers.flow.pulsatile import Cycles
+from solvers.units import Density, FlowRate, Pressure, Time, Viscosity
+
+VERSION = 1
+SOURCES = [*navier_stokes.SOURCES, *network.SOURCES, *circuit.SOURCES, *outlets.SOURCES]
+YEAR = 365.25 * 86400.0
+
+
+class SimulateFlowConfig(Config):
+    """What is None is taken from the sidecar, else from published tables by age and sex; the result says which."""
+
+    time_step: Time = "2 ms"
+    """At most; the beat is divided evenly."""
+    least_cycles: int = 2
+    most_cycles: int = 6
+    periodic_tolerance: float = 0.01
+    """Largest change of pressure and flow at a cap from one cycle to the next, relative to the largest of all caps."""
+    snapshots: int = 10
+    density: Density = "1060 kg/m^3"
+    viscosity: Viscosity = "3.5 mPa*s"
+    systolic: Pressure | None = None
+    """Of a cuff, as all pressures here: targets at the inlet."""
+    mean: Pressure | None = None
+    diastolic: Pressure | None = None
+    beat: Time | None = None
+    """Length of one beat."""
+    cardiac_output: FlowRate | None = None
+    inlet_flow: FlowRate | None = None
+    """Mean flow into the vessel."""
+    inlet_waveform: tuple[float, ...] = ()
+    """Form of the inflow at equal times over a beat, from the end of diastole; its scale does not matter."""
+    age: Time | None = None
+    """As "64 year"."""
+    sex: Literal["male", "female"] | None = None
+
+
+class SimulateFlowInputs(Files):
+    mesh: Path
+    boundaries: Path
+    centrelines: Path
+    lesions: Path
+    sidecar: Path | None = None
+    outlets: Path | None = None
+    """The baseline's: then nothing is tuned."""
+
+
+class SimulateFlowOutputs(Files):
+    cycle: Path = Path("cycle.pvd")
+    wall: Path = Path("wall.vtp")
+    outlets: Path = Path("outlets.json")
+    curves: Path = Path("curves.csv")
+    haemodynamics: Path = Path("haemodynamics.json")
+    measurements: Path = Path("measurements.csv")
+
+
+class SimulateFlowReport(Report):
+    n_tets: int
+    n_velocity_nodes: int
+    time_step_ms: float
+    n_cycles: int
+    cycle_change: float
+    mass_imbalance: float
+    largest_cfl: float
+    was_tuned: bool
+    inlet_flow_l_per_min: float
+    systolic_mmhg: float
+    mean_mmhg: float
+    diastolic_mmhg: float
+    target_systolic_mmhg: float
+    target_diastolic_mmhg: float
+    exhausted_beds: list[str]
+    assumed: list[str]
+
+
+def simulate_flow(inputs: SimulateFlowInputs, config: SimulateFlowConfig,
+                  outputs: SimulateFlowOutputs) -> SimulateFlowReport:
+    """Tune the outlets (or take the baseline's), solve both models until they repeat, write fields, curves and rows."""
+    mesh = read_lumen_mesh(inputs.mesh, inputs.boundaries)
+    tree, lesions = formats.read_tree(inputs.centrelines), formats.read_lesions(inputs.lesions)
+    fluid = Fluid(float(config.density), float(config.viscosity))
+    around = outside.read(inputs.outlets, tree) if inputs.outlets else \
+        outside.tuned(tree, lesions, fluid, _rest(inputs, config), config.inlet_waveform)
+    for line in around.assumed if not inputs.outlets else ():
+        tell(f"  simulate_flow: {line}")
+    case = Vessel(mesh, tree, tuple(lesions), fluid, around)
+    networks = results.networks(case)
+    found = vessel.solve(case, networks["nominal"], float(config.time_step),
+                         Cycles(config.least_cycles, config.most_cycles, config.periodic_tolerance, config.snapshots))
+    numbers = results.of_vessel(case, found)
+    vessel.write_fields(outputs.cycle, outputs.wall, case, found)
+    formats.write_json(outputs.outlets, outside.content(around, case, found))
+    results.write_curves(outputs.curves, case, found, networks)
+    evidence = results.evidence(found, networks)
+    formats.write_json(outputs.haemodynamics, {
+        "models": {"0D": {name: n.numbers for name, n in networks.items()}, "3D": numbers},
+        "evidence": evidence, "pressures": results.pressures(found), "unit": "mmHg, Pa (shear), m/s; pressures: Pa"})
+    write_rows(outputs.measurements, results.rows(case, found, numbers, networks["nominal"].numbers))
+    return _report(inputs, case, found, evidence)
+
+
+def _rest(inputs: SimulateFlowInputs, config: SimulateFlowConfig) -> Rest:
+    """What is known of the person: the settings, then the sidecar."""
+    known: dict[str, Any] = formats.read_json(inputs.sidecar) if inputs.sidecar else {}
+    sexes: dict[str | None, Literal["male", "female"]] = {"M": "male", "F": "female"}
+    age = known.get("age_years") if config.age is None else float(config.age) / YEAR
+    return Rest(age=age, sex=config.sex or sexes.get(known.get("sex")), systolic=config.systolic, mean=config.mean,
+                diastolic=config.diastolic, heart_rate=None if config.beat is None else 1 / float(config.beat),
+                cardiac_output=config.cardiac_output, inlet_flow=config.inlet_flow)
+
+
+def _report(inputs: SimulateFlowInputs, case: Vessel, found: vessel.Solved,
+            evidence: dict[str, Any]) -> SimulateFlowReport:
+    p, around = results.in_mmhg(results.pressures(found)), case.around
+    wanted = results.in_mmhg(around.targets)
+    return SimulateFlowReport(
+        n_tets=len(case.mesh.tets), n_velocity_nodes=found.n_nodes, time_step_ms=1e3 * found.time_step,
+        n_cycles=evidence["n_cycles"], cycle_change=evidence["change"], mass_imbalance=evidence["imbalance"],
+        largest_cfl=evidence["largest_cfl"], was_tuned=inputs.outlets is None,
+        inlet_flow_l_per_min=6e4 * around.pulse.mean, systolic_mmhg=p["systolic"], mean_mmhg=p["mean"],
+        diastolic_mmhg=p["diastolic"], target_systolic_mmhg=wanted["systolic"],
+        target_diastolic_mmhg=wanted["diastolic"], exhausted_beds=list(around.exhausted),
+        assumed=list(around.assumed))
+
+
+__all__ = ["Outside", "SimulateFlowConfig", "SimulateFlowInputs", "SimulateFlowOutputs", "simulate_flow"]

@@ -1,0 +1,102 @@
+"""What lies beyond the mesh: the inflow and the outlets' Windkessels, tuned or as a file holds them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline import formats
+from solvers.errors import BadInput
+from solvers.flow import network, outlets
+from solvers.flow.navier_stokes import Fluid
+from solvers.flow.outlets import Rest, Tuned
+from solvers.flow.pulse import Pulse
+from solvers.flow.windkessel import Windkessel
+from solvers.geometry.centrelines import Lesion, Tree
+
+if TYPE_CHECKING:
+    from pipeline.simulate_flow.vessel import Solved, Vessel
+
+
+@dataclass(frozen=True)
+class Outside:
+    """beds: leaf (branch index) to Windkessel; feeds: leaf to what it feeds; flows: leaf to target, m^3/s.
+
+    targets and achieved: systolic, mean, diastolic pressure at the inlet, Pa (mean
+    None where none was measured); exhausted: names of beds that cannot widen
+    enough; assumed: what nobody measured, a sentence each.
+    """
+
+    beds: Mapping[int, Windkessel]
+    feeds: Mapping[int, str]
+    flows: Mapping[int, float]
+    pulse: Pulse
+    targets: Mapping[str, float | None]
+    achieved: Mapping[str, float]
+    exhausted: tuple[str, ...]
+    assumed: tuple[str, ...]
+
+
+def tuned(tree: Tree, lesions: Sequence[Lesion], fluid: Fluid, rest: Rest, waveform: Sequence[float]) -> Outside:
+    """Outlets that meet the person's pressures and flows on the 0D network.
+
+    Raises BadInput `bad_waveform` when the waveform is not of a forward flow.
+    """
+    wanted = outlets.targets(tree, lesions, rest)
+    wave = _wave(waveform, wanted.inflow, 1 / wanted.heart_rate) if len(waveform) else outlets.pulse(wanted)
+    found = outlets.tune(lambda beds: network.build(tree, fluid, lesions, outlets=beds), wanted, wave)
+    names = network.outlet_names(tree)
+    return Outside(found.outlets, wanted.beds, wanted.flows, wave,
+                   {"systolic": wanted.systolic, "mean": wanted.mean, "diastolic": wanted.diastolic},
+                   _achieved(found), tuple(names[i] for i in found.exhausted), (*wanted.told, *found.told))
+
+
+def _achieved(found: Tuned) -> dict[str, float]:
+    done = found.achieved
+    return {"systolic": done.systolic, "mean": done.mean, "diastolic": done.diastolic}
+
+
+def _wave(form: Sequence[float], mean: float, period: float) -> Pulse:
+    values = np.asarray(form, float)
+    if len(values) < 8 or not np.isfinite(values).all() or not values.mean() > 0:
+        raise BadInput("bad_waveform", f"the inlet's waveform has {len(values)} values with mean {values.mean():.3g}",
+                       "at least 8 values over one beat, with a mean above zero")
+    return Pulse(period, values * mean / values.mean())
+
+
+def read(path: Path, tree: Tree) -> Outside:
+    """The outlets and the inflow of an outlets.json, for the same leaves.
+
+    Raises BadInput `outlets_differ` when the file is of another tree.
+    """
+    content = formats.read_json(path)
+    if content.get("unit") != "SI":
+        raise BadInput("wrong_unit", f"{path.name} says unit = {content.get('unit')}", "unit = SI")
+    items = content["outlets"]
+    if {i["branch"] for i in items} != set(tree.leaves):
+        raise BadInput("outlets_differ", f"{path.name} has outlets on branches {sorted(i['branch'] for i in items)}",
+                       f"one for each leaf: {tree.leaves}", "Give the outlets of the same case's baseline.")
+    inlet = content["inlet"]
+    return Outside(
+        {i["branch"]: Windkessel(i["proximal"], i["distal"], i["compliance"], i["venous"]) for i in items},
+        {i["branch"]: i["bed"] for i in items}, {i["branch"]: i["target_flow"] for i in items},
+        Pulse(inlet["period"], np.array(inlet["flow"])), content["targets"], content["achieved"]["0D"],
+        tuple(content["exhausted"]), tuple(content["assumed"]))
+
+
+def content(around: Outside, case: "Vessel", found: "Solved") -> dict[str, Any]:
+    """outlets.json, SI: parameters, what they were to meet, and what both models do with them."""
+    items = []
+    for b in case.mesh.outlets:
+        bed = around.beds[b.branch]
+        items.append({"name": b.name, "branch": b.branch, "tag": b.tag, "bed": around.feeds[b.branch],
+                      "proximal": bed.proximal, "distal": bed.distal, "compliance": bed.compliance,
+                      "venous": bed.venous, "target_flow": around.flows[b.branch],
+                      "mean_flow": float(found.cycle.flow[b.tag].mean())})
+    return {"unit": "SI", "outlets": items,
+            "inlet": {"name": case.mesh.inlet.name, "mean_flow": around.pulse.mean, "period": around.pulse.period,
+                      "flow": around.pulse.flow.tolist()},
+            "targets": dict(around.targets), "achieved": {"0D": dict(around.achieved), "3D": found.pressures},
+            "exhausted": list(around.exhausted), "assumed": list(around.assumed)}

@@ -1,0 +1,163 @@
+"""What is read off the two models: numbers by lesion and region, curves, rows, how sound they are."""
+
+import csv
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.simulate_flow.vessel import INLET, Solved, Vessel, Zero, sites, wall_triangles
+from pipeline.table import Row
+from solvers.flow import circuit, network
+from solvers.flow.network import CONTOURS, Results, stations
+from solvers.geometry.centrelines import Lesion
+from solvers.units import MMHG
+
+ML = 1e6  # from m^3
+UNITS = {"pressure_drop": "mmHg", "distal_to_proximal_ratio": "1", "velocity": "m/s", "tawss": "Pa", "wss": "Pa",
+         "osi": "1", "pressure": "mmHg"}
+PEAK_SHEAR = 99.0
+"""Percentile over a region's wall that stands for its largest shear."""
+
+
+def networks(case: Vessel) -> dict[str, Zero]:
+    """The 0D model on the three contours (nominal, inner, outer), with the same outlets and inflow on all."""
+    found = {}
+    for name, which in CONTOURS.items():
+        net = network.build(case.tree, case.fluid, case.lesions, which, case.around.beds)
+        beat = circuit.solve(net.circuit, case.around.pulse)
+        found[name] = Zero(net, beat, network.results(net, beat))
+    return found
+
+
+def of_vessel(case: Vessel, found: Solved) -> Results:
+    """The 3D model's numbers in the network's form: {lesions, regions}.<id>.<measure>.<statistic>."""
+    return {"lesions": {x.id: _of_lesion(case, found, x) for x in case.lesions},
+            "regions": dict(_of_regions(case, found))}
+
+
+def _of_lesion(case: Vessel, found: Solved, lesion: Lesion) -> dict[str, dict[str, float]]:
+    proximal, distal = (found.probe(f"{lesion.id}_{side}") for side in ("proximal", "distal"))
+    drop = (proximal - distal) / MMHG
+    return {"pressure_drop": {"mean": float(drop.mean()), "peak": float(drop.max())},
+            "distal_to_proximal_ratio": {"mean": float(distal.mean() / found.probe(INLET).mean())},
+            "velocity": {"peak": _peak_velocity(case, found, lesion)}}
+
+
+def _peak_velocity(case: Vessel, found: Solved, lesion: Lesion) -> float:
+    """Largest speed over the beat between a lesion's start and its distal station, m/s."""
+    branch, place = sites(case, case.mesh.points)
+    end = stations(case.tree, lesion).distal_abscissa
+    here = (branch == lesion.branch) & (place >= lesion.start) & (place <= end)
+    speed = found.on_mesh(found.cycle.speed_peak)
+    return float(speed[here].max()) if here.any() else float("nan")
+
+
+def _of_regions(case: Vessel, found: Solved) -> Iterator[tuple[str, dict[str, dict[str, float]]]]:
+    triangles = wall_triangles(case.mesh)
+    middle = case.mesh.points[triangles].mean(axis=1)
+    a, b, c = case.mesh.points[triangles].transpose(1, 0, 2)
+    area = 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    names = np.array([x.name for x in case.tree.branches])[sites(case, middle)[0]]
+    fields = {k: found.on_mesh(getattr(found.cycle, k))[triangles].mean(axis=1)
+              for k in ("tawss", "osi", "pressure_mean", "wss_peak")}
+    for name in dict.fromkeys(x.name for x in case.tree.branches):
+        here = names == name
+        if here.any():
+            mean = {k: float(np.average(v[here], weights=area[here])) for k, v in fields.items()}
+            yield name, {"tawss": {"mean": mean["tawss"]}, "osi": {"mean": mean["osi"]},
+                         "pressure": {"mean": mean["pressure_mean"] / MMHG},
+                         "wss": {"peak": _by_area(fields["wss_peak"][here], area[here], PEAK_SHEAR)}}
+
+
+def _by_area(values: np.ndarray, area: np.ndarray, percentile: float) -> float:
+    order = np.argsort(values)
+    share = np.cumsum(area[order]) / area.sum()
+    return float(values[order][np.searchsorted(share, percentile / 100)])
+
+
+def pressures(found: Solved) -> dict[str, float]:
+    """Systolic, mean, diastolic where the vessel begins, Pa."""
+    return found.pressures
+
+
+def in_mmhg(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {k: v / MMHG for k, v in values.items() if v is not None}
+
+
+def evidence(found: Solved, zero: Mapping[str, Zero]) -> dict[str, Any]:
+    """How sound the beat is."""
+    told, plain = found.cycle.evidence, zero["nominal"].periodic.evidence
+    return {"is_periodic": told.is_periodic, "n_cycles": told.n_cycles, "change": told.change,
+            "imbalance": told.imbalance, "largest_cfl": told.largest_cfl, "most_iterations": told.most_iterations,
+            "backflow_share": {str(t): v for t, v in told.backflow_share.items()},
+            "network": {"is_periodic": plain.is_periodic, "change": plain.change, "imbalance": plain.imbalance}}
+
+
+# Rows
+
+
+def rows(case: Vessel, found: Solved, numbers: Results, zero: Results) -> list[Row]:
+    """The 3D model's numbers, the network's beside them as `<measure>_network`, and what passes the ends."""
+    made = []
+    for suffix, model, values in (("", "3D Navier-Stokes", numbers), ("_network", "0D network", zero)):
+        for lesion in case.lesions:
+            made += list(_rows(values["lesions"][lesion.id], suffix, Row(
+                stage="simulate_flow", region=lesion.branch_name, lesion=lesion.id,
+                method=f"{model}; {_said(case, lesion)}")))
+        for name, measures in values["regions"].items():
+            made += list(_rows(measures, suffix, Row(stage="simulate_flow", region=name, method=f"{model}; wall mean")))
+    return made + list(_cap_rows(case, found))
+
+
+def _rows(measures: Mapping[str, Mapping[str, float]], suffix: str, row: Row) -> Iterator[Row]:
+    for measure, statistics in measures.items():
+        for statistic, value in statistics.items():
+            method = row.method if measure != "wss" else row.method.replace("mean", f"{PEAK_SHEAR:.0f}th percentile")
+            yield row.but(measure=measure + suffix, statistic=statistic, value=value, unit=UNITS[measure],
+                          method=method)
+
+
+def _said(case: Vessel, lesion: Lesion) -> str:
+    at = stations(case.tree, lesion)
+    return (f"static pressure at rest {lesion.start - at.proximal_abscissa:.1f} mm before and "
+            f"{at.distal_abscissa - lesion.end:.1f} mm behind the lesion, ratio to the inlet's")
+
+
+def _cap_rows(case: Vessel, found: Solved) -> Iterator[Row]:
+    """Mean flow, and mean, largest and least pressure, at each end of the vessel."""
+    for b in (case.mesh.inlet, *case.mesh.outlets):
+        sign = -1.0 if b.role == "inlet" else 1.0
+        row = Row(stage="simulate_flow", region=b.name, method=f"3D Navier-Stokes; {b.role}")
+        p = (found.probe(INLET) if b.role == "inlet" else found.cycle.pressure[b.tag]) / MMHG
+        yield row.but(measure=f"{b.role}_flow", statistic="mean", unit="mL/s",
+                      value=ML * sign * float(found.cycle.flow[b.tag].mean()))
+        for statistic, value in (("mean", p.mean()), ("max", p.max()), ("min", p.min())):
+            yield row.but(measure=f"{b.role}_pressure", statistic=statistic, value=float(value), unit="mmHg")
+
+
+# Curves
+
+
+def write_curves(path: Path, case: Vessel, found: Solved, zero: Mapping[str, Zero]) -> None:
+    """Long form, one schema for both models: model, case, place, time_s, pressure_pa, flow_m3_s (downstream)."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["model", "case", "place", "time_s", "pressure_pa", "flow_m3_s"])
+        for model, contour, place, times, pressure, flow in _curves(case, found, zero):
+            writer.writerows([model, contour, place, f"{t:.6g}", f"{p:.8g}", "" if np.isnan(q) else f"{q:.8g}"]
+                             for t, p, q in zip(times, pressure, flow, strict=True))
+
+
+def _curves(case: Vessel, found: Solved, zero: Mapping[str, Zero]) -> Iterator[tuple[Any, ...]]:
+    cycle = found.cycle
+    yield "3D", "nominal", INLET, cycle.times, found.probe(INLET), -cycle.flow[case.mesh.inlet.tag]
+    for b in case.mesh.outlets:
+        yield "3D", "nominal", b.name, cycle.times, cycle.pressure[b.tag], cycle.flow[b.tag]
+    for station in found.places[1:]:
+        yield "3D", "nominal", station.name, cycle.times, found.probe(station.name), np.full(len(cycle.times), np.nan)
+    named = {network.outlet_names(case.tree)[b.branch]: b.name for b in case.mesh.outlets}
+    for contour, model in zero.items():
+        for place, (pressure, flow) in network.curves(model.network, model.periodic).items():
+            yield "0D", contour, named.get(place, place), model.periodic.times, pressure, flow

@@ -1,0 +1,187 @@
+"""The 3D side: the vessel's discrete problem, its beat, where it is read, its fields."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyvista
+
+from pipeline import formats
+from pipeline.simulate_flow.outside import Outside
+from pipeline.stage import checkpoints, tell
+from solvers.flow import navier_stokes, pulsatile
+from solvers.flow.circuit import Periodic
+from solvers.flow.navier_stokes import Caps, Flow, Fluid, State, Stepping
+from solvers.flow.network import Network, Results, stations
+from solvers.flow.pulsatile import Cycles, Progress, Pulsatile
+from solvers.geometry import dolfinx_mesh
+from solvers.geometry.centrelines import Branch, Lesion, Tree
+from solvers.geometry.lumen_mesh import EXTENSION, LumenMesh
+from solvers.geometry.sizing import locate
+
+MM = 1e-3
+INLET = "inlet"
+"""Name of the probe where the vessel begins, behind the flow extension."""
+
+
+@dataclass(frozen=True)
+class Vessel:
+    """A mesh (m), the tree and lesions it was made for (mm), the blood, and what lies beyond the ends."""
+
+    mesh: LumenMesh
+    tree: Tree
+    lesions: tuple[Lesion, ...]
+    fluid: Fluid
+    around: Outside
+
+
+@dataclass(frozen=True)
+class Zero:
+    """The 0D network on one contour, its beat and the numbers read off."""
+
+    network: Network
+    periodic: Periodic
+    numbers: Results
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where pressure is read: a disc across the lumen; centre, normal and radius in m."""
+
+    name: str
+    centre: np.ndarray
+    normal: np.ndarray
+    radius: float
+
+
+@dataclass(frozen=True)
+class Solved:
+    """The last beat of the 3D model. Fields are in the order of the mesh's points; probes by name (t,) Pa."""
+
+    cycle: Pulsatile
+    places: tuple[Place, ...]
+    original: np.ndarray
+    time_step: float
+    n_nodes: int
+
+    def probe(self, name: str) -> np.ndarray:
+        """Pressure over the beat at a place, Pa."""
+        return self.cycle.probes[:, [p.name for p in self.places].index(name)]
+
+    def on_mesh(self, field: np.ndarray) -> np.ndarray:
+        """A field of the solver in the order of the mesh's points."""
+        out = np.empty_like(field)
+        out[self.original] = field
+        return out
+
+    @cached_property
+    def pressures(self) -> dict[str, float]:
+        """Systolic, mean and diastolic pressure where the vessel begins, Pa."""
+        p = self.probe(INLET)
+        return {"systolic": float(p.max()), "mean": float(p.mean()), "diastolic": float(p.min())}
+
+
+def solve(case: Vessel, zero: Zero, time_step: float, cycles: Cycles) -> Solved:
+    """The 3D flow from the 0D state at the beat's beginning until it repeats; continues where a killed run stopped."""
+    pulse, mesh = case.around.pulse, case.mesh
+    n = int(np.ceil(pulse.period / time_step))
+    domain = dolfinx_mesh.load(mesh.points, mesh.tets, mesh.triangles, mesh.tags)
+    caps = Caps(mesh.wall.tag, mesh.inlet.tag, {b.tag: case.around.beds[b.branch] for b in mesh.outlets})
+    flow = Flow(domain, caps, case.fluid, Stepping(dt=pulse.period / n))
+    where = places(case)
+    weights = pulsatile.sampling(flow, np.array([p.centre for p in where]), np.array([p.normal for p in where]),
+                                 np.array([p.radius for p in where]))
+    kept = checkpoints() / "progress.npz"
+    start = Progress.read(kept) if kept.is_file() else Progress(0, _start(flow, case, zero, n))
+
+    def offer(progress: Progress) -> None:
+        progress.write(kept)
+        changed = f", changed by {progress.change:.1%}" if np.isfinite(progress.change) else ""
+        tell(f"  simulate_flow: beat {progress.n_cycles} done{changed}")
+
+    found = pulsatile.solve(flow, pulse, start, weights, cycles, offer)
+    return Solved(found, where, flow.original, flow.stepping.dt, len(flow.nodes.points))
+
+
+def _start(flow: Flow, case: Vessel, zero: Zero, n: int) -> State:
+    """Blood brought to the velocity of the beat's beginning, what the outlets store as in the network."""
+    leaves, periodic = zero.network.leaves, zero.periodic
+    stored = {b.tag: periodic.stored_at_start(leaves[b.branch]) for b in case.mesh.outlets}
+    rest = flow.rest(0.0, float(periodic.at(zero.network.circuit.inlet)[0]), stored)
+    return navier_stokes.ramped(flow, pulsatile.inlet_velocities(flow, case.around.pulse, n)(0), rest)
+
+
+def places(case: Vessel) -> tuple[Place, ...]:
+    """Where the vessel begins, and the stations of every lesion."""
+    root = case.tree.branches[case.tree.root]
+    first = root.abscissa[np.flatnonzero(np.isfinite(root.area))[0]]
+    found = [_place(INLET, root, float(first))]
+    for lesion in case.lesions:
+        at, branch = stations(case.tree, lesion), case.tree.branches[lesion.branch]
+        found += [_place(f"{lesion.id}_proximal", branch, at.proximal_abscissa),
+                  _place(f"{lesion.id}_distal", branch, at.distal_abscissa)]
+    return tuple(found)
+
+
+def _place(name: str, branch: Branch, abscissa: float) -> Place:
+    s = branch.abscissa
+    centre = np.array([np.interp(abscissa, s, x) for x in branch.points.T])
+    normal = np.array([np.interp(abscissa, s, x) for x in branch.tangent.T])
+    return Place(name, MM * centre, normal / np.linalg.norm(normal),
+                 MM * float(np.interp(abscissa, s, branch.radius)))
+
+
+def wall_triangles(mesh: LumenMesh) -> np.ndarray:
+    """Wall triangles (t, 3) of the vessel itself, its flow extensions left out."""
+    extension = np.zeros(len(mesh.points), bool)
+    extension[mesh.tets[mesh.region == EXTENSION]] = True
+    inside = np.zeros(len(mesh.points), bool)
+    inside[mesh.tets[mesh.region != EXTENSION]] = True
+    triangles = mesh.triangles_of(mesh.wall.tag)
+    return triangles[inside[triangles].all(axis=1) & ~(extension & ~inside)[triangles].any(axis=1)]
+
+
+def sites(case: Vessel, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Branch (n,) and place along it, mm (n,), of points (n, 3) in m."""
+    station = locate(points / MM, case.tree)
+    return station.branch, station.abscissa
+
+
+# Fields
+
+
+def write_fields(cycle: Path, wall: Path, case: Vessel, found: Solved) -> None:
+    """The wall with its means over the beat, and the beat as snapshots."""
+    formats.write_mesh(wall, _wall(case, found), "m")
+    names = []
+    for k, (time, u, p) in enumerate(found.cycle.snapshots):
+        name = f"{cycle.stem}_{k:02d}.vtu"
+        formats.write_mesh(cycle.with_name(name), _snapshot(case.mesh, found.on_mesh(u), found.on_mesh(p)), "m")
+        names.append((time, name))
+    _write_collection(cycle, names)
+
+
+def _wall(case: Vessel, found: Solved) -> Any:
+    triangles = wall_triangles(case.mesh)
+    used, numbers = np.unique(triangles, return_inverse=True)
+    surface: Any = pyvista.PolyData(case.mesh.points[used], np.insert(numbers.reshape(-1, 3), 0, 3, axis=1).ravel())
+    for name in ("pressure_mean", "pressure_peak", "tawss", "osi", "wss_peak"):
+        surface.point_data[name] = found.on_mesh(getattr(found.cycle, name))[used]
+    return surface
+
+
+def _snapshot(mesh: LumenMesh, u: np.ndarray, p: np.ndarray) -> Any:
+    grid = pyvista.UnstructuredGrid({pyvista.CellType.TETRA: mesh.tets}, mesh.points)
+    grid.point_data["velocity"], grid.point_data["pressure"] = u, p
+    grid.cell_data["region"] = mesh.region
+    return grid
+
+
+def _write_collection(path: Path, items: Sequence[tuple[float, str]]) -> None:
+    """A ParaView collection; times in s."""
+    lines = [f'    <DataSet timestep="{time:.6g}" file="{name}"/>' for time, name in items]
+    path.write_text("\n".join(['<?xml version="1.0"?>', '<VTKFile type="Collection" version="0.1">', "  <Collection>",
+                               *lines, "  </Collection>", "</VTKFile>", ""]))
