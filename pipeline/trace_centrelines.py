@@ -31,6 +31,8 @@ class TraceCentrelinesConfig(Config):
     root_name: str = "abdominal_aorta"
     step: Length = "0.75 mm"
     voxel: Length = "0.7 mm"
+    """The lumen is looked at in voxels of this edge, or coarser when it would hold more than `voxels_most`."""
+    voxels_most: int = 300_000
     smooth_over: Length = "1.5 mm"
     branch_parent_radii: float = 2.3
     branch_smallest_radius: Length = "1.5 mm"
@@ -125,7 +127,8 @@ def _least_diameter(labels: Path | None) -> float:
 def _ways(surface: Surface, config: TraceCentrelinesConfig, anatomical: bool) -> skeleton.Ways:
     """Rough ways to all ends; the one to the widest end first."""
     pruning = skeleton.Pruning(config.branch_parent_radii, _mm(config.branch_smallest_radius))
-    body = skeleton.body(skeleton.voxelised(surface, _mm(config.voxel)))
+    edge = max(_mm(config.voxel), (surface.volume / config.voxels_most) ** (1 / 3))
+    body = skeleton.body(skeleton.voxelised(surface, edge))
     ways = skeleton.ways(body, pruning, superior_first=anatomical)
     if not ways.points:
         raise BadInput("no_ends", "The lumen has no two ends", "a tube-like surface", "Look at the surface.")
@@ -234,7 +237,7 @@ def _report(named: naming.Named, found: list[Lesion], ways: skeleton.Ways, metho
     tree = named.tree
     known = sum(int(np.isfinite(b.area).sum()) for b in tree.branches)
     return TraceCentrelinesReport(
-        method=method, method_note=note, n_ends=len(ways.points) + 1, n_branches=len(tree.branches),
+        method=method, method_note=note, n_ends=len(tree.leaves) + 1, n_branches=len(tree.branches),
         n_bulges_pruned=ways.pruned, names=[b.name for b in tree.branches],
         total_length_mm=round(sum(b.length for b in tree.branches), 2), has_bifurcation=named.has_bifurcation,
         side_verified=named.side_verified, side_note="" if named.side_verified else "side unverified",

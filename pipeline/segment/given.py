@@ -55,7 +55,7 @@ def _chosen(labels: Volume, path: Path, table: Path | None, wanted: tuple[str, .
     if not index:
         raise BadInput("labels_without_artery", f"{path.name} has the labels {_listed(present, names)}, none an artery",
                        "one label, or names such as arterial_lumen or aorta beside several",
-                       "Give the table too (--use segment.table_given=labels.tsv), or name the labels in the setting "
+                       "Give the table too (--use segment.table=labels.tsv), or name the labels in the setting "
                        "segment.lumen_labels.")
     return labels.but(np.isin(values, index).astype(np.float32))
 

@@ -11,6 +11,8 @@ from solvers.geometry.surface import Surface
 
 FINE = 0.25
 """Step at which lines are compared, mm."""
+STUB = 1.0
+"""A line that leaves the others for less than this before its end is none of its own, mm."""
 
 
 @dataclass(frozen=True)
@@ -132,14 +134,28 @@ def to_both_ends(points: np.ndarray, wall: Wall, trim: float) -> np.ndarray:
     return resampled(straight_end(line[::-1], wall, trim)[::-1], FINE)
 
 
-def stretches(lines: list[np.ndarray], wall: Wall, apart: float = 0.4) -> list[Stretch]:
+def beyond_caps(s: np.ndarray, radius: np.ndarray, starts: bool, ends: bool) -> np.ndarray:
+    """Near an open end the nearest wall is the cap: the tube's radius from just before is carried on."""
+    result = radius.copy()
+    for is_cap, distance in ((starts, s), (ends, s[-1] - s)):
+        if is_cap:
+            typical = np.median(radius[distance <= max(4 * np.median(radius), 5.0)])
+            trusted = np.flatnonzero(distance >= 1.1 * typical)
+            if trusted.size:
+                k = trusted[distance[trusted].argmin()]
+                result[distance < distance[k]] = radius[k]
+    return result
+
+
+def stretches(lines: list[np.ndarray], wall: Wall, apart: float = 0.7) -> list[Stretch]:
     """Split lines (steps of FINE, all from one inlet) where they part; parents first.
 
     Two lines have parted where they are more than `apart` of the radius (at
-    least 0.5 mm) from each other and stay so; they part where they were
-    closest shortly before that.
+    least 0.5 mm) from each other and stay so: in a wide trunk they need not
+    lie on each other. They part where they last ran together before that, or
+    where they were closest within about a radius.
     """
-    radii = [wall.about(line) for line in lines]
+    radii = [beyond_caps(abscissa(line), wall.about(line), starts=True, ends=False) for line in lines]
     found: list[Stretch] = []
     todo = [(list(range(len(lines))), [0] * len(lines), -1)]
     while todo:
@@ -154,7 +170,37 @@ def stretches(lines: list[np.ndarray], wall: Wall, apart: float = 0.4) -> list[S
         if len(groups) > 1:
             index = len(found) - 1
             todo += [(group, cuts, index) for group in groups]
-    return found
+    return without_stubs(found)
+
+
+def without_stubs(found: list[Stretch]) -> list[Stretch]:
+    """Without ends shorter than STUB or stretches of no length; one that goes on in one is one with it.
+
+    Parents stay first.
+    """
+    while True:
+        children = [[j for j, s in enumerate(found) if s.parent == i] for i in range(len(found))]
+        stub = next((i for i, s in enumerate(found) if s.parent >= 0
+                     and abscissa(s.points)[-1] < (FINE / 2 if children[i] else STUB)), None)
+        single = next((i for i, below in enumerate(children) if len(below) == 1), None)
+        if stub is not None:
+            found = _removed(found, stub, found[stub].parent)
+        elif single is not None:
+            after = children[single][0]
+            points = np.vstack([found[single].points, found[after].points[1:]])
+            found = [*found[:single], Stretch(points, found[single].parent), *found[single + 1:]]
+            found = _removed(found, after, single)
+        else:
+            return found
+
+
+def _removed(found: list[Stretch], index: int, heir: int) -> list[Stretch]:
+    """Without one stretch; its children become those of `heir`."""
+    def place(parent: int) -> int:
+        parent = heir if parent == index else parent
+        return parent - (parent > index)
+
+    return [Stretch(s.points, place(s.parent)) for i, s in enumerate(found) if i != index]
 
 
 def _parted(lines: list[np.ndarray], radii: list[np.ndarray], members: list[int], starts: list[int],
@@ -168,7 +214,8 @@ def _parted(lines: list[np.ndarray], radii: list[np.ndarray], members: list[int]
     at = lines[min(leaves, key=lambda i: (leaves[i], i))][first]
     cuts = list(starts)
     for i in members:
-        cuts[i] = max(int(np.linalg.norm(lines[i] - at, axis=1).argmin()), starts[i] + 2)
+        nearest = int(np.linalg.norm(lines[i] - at, axis=1).argmin())
+        cuts[i] = min(max(nearest, starts[i] + 2), len(lines[i]) - 1)
     gone = [i for i, k in leaves.items() if k <= first + int(1.0 / FINE)]
     groups = [[lead] + [i for i in members[1:] if i not in gone]]
     while gone:
@@ -198,6 +245,9 @@ def _parting(line: np.ndarray, other: np.ndarray, radius: np.ndarray, start: int
     if not hits.size:
         return len(line) - 1
     gone = start + int(hits[0])
-    back = max(start, gone - int(2.0 * radius[nearest[gone]] / FINE))
-    near = distance[back:gone + 1] <= max(0.12 * float(radius[nearest[gone]]), 0.5)
-    return back + int(np.flatnonzero(near)[-1] if near.any() else distance[back:gone + 1].argmin())
+    wide = float(radius[nearest[gone]])
+    together, short = (max(start, gone - int(n * wide / FINE)) for n in (2.5, 1.2))
+    near = distance[together:gone + 1] <= max(0.12 * wide, 0.5)
+    if near.any():
+        return together + int(np.flatnonzero(near)[-1])
+    return short + int(distance[short:gone + 1].argmin())

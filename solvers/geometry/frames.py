@@ -52,14 +52,23 @@ def in_plane_axes(cosines: np.ndarray) -> np.ndarray:
                        "direction cosines as the standard defines them", "Export the series again.")
     spread = np.abs(cosines - np.median(cosines, axis=0)).max(axis=1)
     if spread.max() > ORIENTATION_TOLERANCE:
-        n_odd = int((spread > ORIENTATION_TOLERANCE).sum())
         raise BadInput("mixed_orientation",
-                       f"slice orientation differs: {n_odd} of {len(cosines)} slices are not parallel to the others",
+                       f"slice orientation differs: {len(cosines)} slices have {_orientations(cosines)} orientations",
                        "one orientation", "Separate the planes into series of their own.")
     row, column = cosines.mean(axis=0).reshape(2, 3)
     row = row / np.linalg.norm(row)
     column = column - (column @ row) * row
     return np.array([row, column / np.linalg.norm(column)])
+
+
+
+def _orientations(cosines: np.ndarray) -> int:
+    """How many orientations (n, 6) there are that differ by more than the tolerance."""
+    found: list[np.ndarray] = []
+    for one in cosines:
+        if all(np.abs(one - other).max() > ORIENTATION_TOLERANCE for other in found):
+            found.append(one)
+    return len(found)
 
 
 def stack(positions: np.ndarray, cosines: np.ndarray, pixel_spacing: tuple[float, float],

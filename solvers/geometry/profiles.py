@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from solvers.geometry.branching import Stretch, Wall, abscissa, resampled, smoothed
+from solvers.geometry.branching import Stretch, Wall, abscissa, beyond_caps, resampled, smoothed
 from solvers.geometry.centrelines import Branch, Tree
 from solvers.geometry.sections import Cutter, Section
 
@@ -58,22 +58,9 @@ def _profile(stretch: Stretch, wall: Wall, cutter: Cutter, step: float, is_leaf:
     points = resampled(stretch.points, step)
     turn = np.gradient(smoothed(points, abscissa(points)[-1] / (len(points) - 1), TURN), axis=0)
     normals = turn / np.linalg.norm(turn, axis=1, keepdims=True)
-    radius = _beyond_caps(abscissa(points), wall.distance(points), stretch.parent < 0, is_leaf)
+    radius = beyond_caps(abscissa(points), wall.distance(points), stretch.parent < 0, is_leaf)
     sections = tuple(cutter.cut(p, n, 3 * r + 3) for p, n, r in zip(points, normals, radius, strict=True))
     return Profile(points, normals, radius, sections, stretch.parent)
-
-
-def _beyond_caps(s: np.ndarray, radius: np.ndarray, starts: bool, ends: bool) -> np.ndarray:
-    """Near an open end the nearest wall is the cap: the tube's radius from just before is carried on."""
-    result = radius.copy()
-    for is_cap, distance in ((starts, s), (ends, s[-1] - s)):
-        if is_cap:
-            typical = np.median(radius[distance <= max(4 * np.median(radius), 5.0)])
-            trusted = np.flatnonzero(distance >= 1.1 * typical)
-            if trusted.size:
-                k = trusted[distance[trusted].argmin()]
-                result[distance < distance[k]] = radius[k]
-    return result
 
 
 def _areas(profile: Profile) -> np.ndarray:

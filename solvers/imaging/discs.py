@@ -49,7 +49,7 @@ class Discs:
     def __len__(self) -> int:
         return len(self.radius)
 
-    def take(self, index: np.ndarray) -> "Discs":
+    def take(self, index: np.ndarray | np.intp) -> "Discs":
         return replace(self, **{name: value[index] for name, value in vars(self).items()})
 
 
@@ -83,6 +83,48 @@ def chain(discs: Discs, step: float, sideways: float = 1.0) -> list[Tube]:
     """Tubes of discs in neighbouring slices (`step` mm apart), the longest first."""
     tubes = [t for axis in range(3) for t in _along(discs.take(discs.axis == axis), axis, step, sideways)]
     return sorted(tubes, key=lambda t: -t.length)
+
+
+def bridged(tubes: list[Tube], values: np.ndarray, spacing: np.ndarray) -> list[Tube]:
+    """Tubes with those joined that go on in each other behind a few slices that are not round (a branch leaves there).
+
+    Their facing ends are of one size and brightness, no farther apart than two of their diameters, and the lumen
+    between them is as bright. The longest first.
+    """
+    pairs = [(i, j) for i, a in enumerate(tubes) for j, b in enumerate(tubes) if _goes_on(a, b, values, spacing)]
+    i, j = np.array(pairs, int).reshape(-1, 2).T
+    n = len(tubes)
+    _, group = connected_components(coo_matrix((np.ones(len(i)), (i, j)), shape=(n, n)), directed=False)
+    together = [[tubes[m] for m in np.flatnonzero(group == g)] for g in np.unique(group)]
+    return sorted((_joined(parts) for parts in together), key=lambda t: -t.length)
+
+
+def _goes_on(first: Tube, second: Tube, values: np.ndarray, spacing: np.ndarray) -> bool:
+    """Whether `second` begins, along their common axis, where `first` ends."""
+    axis = int(first.discs.axis[0])
+    if axis != second.discs.axis[0]:
+        return False
+    here = first.discs.take(first.discs.centre[:, axis].argmax())
+    there = second.discs.take(second.discs.centre[:, axis].argmin())
+    way, small = there.centre - here.centre, min(here.radius, there.radius)
+    ahead, lateral = way[axis], np.linalg.norm(np.delete(way, axis))
+    contrast = min(here.lumen - here.around, there.lumen - there.around)
+    near = 0 < ahead < 4 * small and lateral < 0.5 * small + 0.3 * ahead
+    alike = max(here.radius, there.radius) < 1.3 * small and abs(here.lumen - there.lumen) < 0.25 * contrast
+    if not (near and alike):
+        return False
+    points = here.centre + np.linspace(0, 1, 12)[:, None] * way
+    between = ndimage.map_coordinates(values, (points / spacing).T, order=1, mode="nearest")
+    return bool(between.min() > min(here.lumen, there.lumen) - 0.3 * contrast)
+
+
+def _joined(parts: list[Tube]) -> Tube:
+    if len(parts) == 1:
+        return parts[0]
+    discs = join([t.discs for t in parts])
+    axis = int(discs.axis[0])
+    step = min(t.length - float(np.ptp(t.discs.centre[:, axis])) for t in parts)
+    return Tube(discs, float(np.ptp(discs.centre[:, axis])) + step)
 
 
 def _at_level(values: np.ndarray, spacing: np.ndarray, axis: int, level: float, search: Search) -> Discs:

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.special import erfinv
 from skimage.graph import MCP_Geometric
+from skimage.measure import euler_number
 
 from solvers.imaging import distance
 
@@ -29,6 +30,8 @@ class HalfMaximum:
     scans about two thirds of the true surface lie between the contours). smoothing: in voxels, before the edge is read;
     averaging: what noise this and the interpolation between voxels leave.
     wall: what touches the lumen is the artery's wall, at least this bright, though fat or air may lie just behind it.
+    darker: surroundings are darker than the lumen by this part of the usual contrast; what is not (calcium, a stent's
+    metal) tells nothing about the half level, which is then that of the places beside it.
     """
 
     reach: float = 2.0
@@ -40,6 +43,7 @@ class HalfMaximum:
     smoothing: float = 0.25
     averaging: float = 0.6
     wall: float = -np.inf
+    darker: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ def solve(values: np.ndarray, mask: np.ndarray, spacing: np.ndarray, noise: floa
         field = np.where(np.abs(near) > settings.reach, np.sign(near) * settings.limit, field)
         field = _bridged(field, start, spacing)
         mask = _solid(_without_crust(field < 0, calcium, spacing), start)
+    mask = without_tunnels(mask)
     field = np.where(mask == (field < 0), field, np.where(mask, -1, 1) * 0.02 * spacing.min())
     field = distance.reinitialise(field, spacing, settings.limit)
     bend = np.clip(distance.curvature(field, spacing, 1.5), -0.6, 0.6)
@@ -108,7 +113,8 @@ def _references(smooth: np.ndarray, mask: np.ndarray, spacing: np.ndarray, blur:
     around[edge] = _outward(smooth, np.argwhere(edge).T * spacing[:, None] - normal * near[edge], normal, spacing,
                             blur, lumen[edge])
     around = np.maximum(around, settings.wall)
-    weight = edge.astype(float)
+    contrast = lumen - around
+    weight = np.where(edge & (contrast > settings.darker * np.median(contrast[edge])), 1.0, 0.0)
     doubt = np.hypot(_spread(smooth, depth**4, lumen, settings.lumen_scale / spacing),
                      _spread(around, weight, None, 3.0 / spacing)) / 2
     return near, lumen, _weighted(around, weight, 1.2 / spacing), doubt
@@ -248,6 +254,24 @@ def filled(mask: np.ndarray) -> np.ndarray:
             face = tuple(place if a == axis else slice(None) for a in range(3))
             mask[face] = ndimage.binary_fill_holes(mask[face])
     return ndimage.binary_fill_holes(mask)
+
+
+def without_tunnels(mask: np.ndarray) -> np.ndarray:
+    """Without tunnels a voxel or two wide, such as noise and a stent's struts leave in a lumen.
+
+    Only what closes a tunnel is added, so that the crotch of a fork stays as it is.
+    """
+    if euler_number(mask, 1) == ndimage.label(mask)[1]:
+        return mask
+    closed = ndimage.binary_closing(np.pad(mask, 2, mode="edge"))[2:-2, 2:-2, 2:-2]
+    labels, _ = ndimage.label(closed & ~mask, np.ones((3, 3, 3)))
+    mask = mask.copy()
+    for n, box in enumerate(ndimage.find_objects(labels), start=1):
+        wide = tuple(slice(max(b.start - 1, 0), b.stop + 1) for b in box)
+        before, added = (np.pad(part, 1) for part in (mask[wide], labels[wide] == n))
+        if euler_number(before | added, 1) > euler_number(before, 1):
+            mask[wide] |= labels[wide] == n
+    return mask
 
 
 def _deviation(contrast: np.ndarray, doubt: np.ndarray, noise: float, blur: float, settings: HalfMaximum

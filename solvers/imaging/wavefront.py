@@ -37,6 +37,10 @@ class Growth:
     n_leaks: int
     n_branches: int
 
+    def __or__(self, other: "Growth") -> "Growth":
+        """What either front reached."""
+        return Growth(self.mask | other.mask, max(self.n_leaks, other.n_leaks), max(self.n_branches, other.n_branches))
+
 
 def grow(candidate: np.ndarray, start: np.ndarray, known: np.ndarray, spacing: np.ndarray,
          control: LeakControl) -> Growth:

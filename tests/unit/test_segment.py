@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from angiograms import Angiogram, make
 from pytest import approx
+from scipy import ndimage
 
 from pipeline import formats
 from pipeline.segment import SegmentConfig, SegmentInputs, SegmentOutputs, segment
 from pipeline.stage import run
 from solvers.errors import BadInput
 from solvers.geometry.volume import Volume
-from solvers.imaging import distance, edges, vessels, wavefront
+from solvers.imaging import discs, distance, edges, vessels, wavefront
 from solvers.library import anatomy
 
 
@@ -200,6 +201,46 @@ def test_front_stops_where_it_widens() -> None:
     assert grown.n_leaks >= 1
     assert not np.any(grown.mask[48:])
     assert np.all(grown.mask[branch])
+
+
+def test_the_metal_of_a_stent_does_not_narrow_the_lumen() -> None:
+    """Struts in the wall of a tube of 9 mm radius, 450 HU in 50 HU: its section is that without them."""
+    spacing = np.full(3, 1.5)
+    x, y, z = (np.arange(n) * 1.5 for n in (30, 30, 24))
+    offset = np.stack(np.meshgrid(x - x.mean(), y - y.mean(), z, indexing="ij"))
+    away, angle = np.hypot(offset[0], offset[1]), np.arctan2(offset[1], offset[0])
+    struts = (np.abs(away - 9.6) < 0.8) & (np.cos(6 * angle + offset[2] / 2) > 0)
+    image = ndimage.gaussian_filter(np.where(struts, 2500.0, np.where(away < 9, 450.0, 50.0)), 0.5)
+    image += np.random.default_rng(2).normal(0, 15, image.shape)
+    field = edges.solve(image, away < 7.5, spacing, 15.0, edges.HalfMaximum(limit=4.5, wall=45.0)).field
+    area = np.clip(0.5 - field / 1.5, 0, 1).sum((0, 1))[4:-4] * 2.25
+    assert np.sqrt(area / np.pi) == approx(9.0, abs=0.4)
+
+
+def test_tunnels_are_closed_and_forks_stay() -> None:
+    mask = np.zeros((20, 40, 20), bool)
+    mask[4:16, 4:20, 4:16] = True
+    mask[4:8, 20:36, 4:16] = mask[9:16, 20:36, 4:16] = True  # two limbs, one voxel apart
+    fork = mask.copy()
+    mask[4:16, 10, 10] = False
+    closed = edges.without_tunnels(mask)
+    assert closed[5:15, 10, 10].all()
+    assert not np.any(closed & ~fork)
+    assert np.array_equal(edges.without_tunnels(fork), fork)
+
+
+@pytest.mark.parametrize(("gap", "n"), [(300.0, 1), (40.0, 2)])
+def test_a_tube_goes_on_behind_slices_that_are_not_round(gap: float, n: int) -> None:
+    def tube(z: np.ndarray) -> discs.Tube:
+        same = {"radius": 6.0, "lumen": 300.0, "around": 40.0, "noise": 10.0, "axis": 2, "doubt": 0.0}
+        centre = np.column_stack([0 * z + 20, 0 * z + 20, z])
+        return discs.Tube(discs.Discs(centre, **{k: np.full(len(z), v) for k, v in same.items()}), float(np.ptp(z)))
+
+    values = np.full((40, 40, 80), 300.0)
+    values[:, :, 32:38] = gap
+    tubes = discs.bridged([tube(np.arange(0.0, 30.0)), tube(np.arange(40.0, 80.0))], values, np.ones(3))
+    assert len(tubes) == n
+    assert tubes[0].length == (79.0 if n == 1 else 39.0)
 
 
 def test_noise_is_measured() -> None:

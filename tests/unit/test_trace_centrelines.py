@@ -215,6 +215,20 @@ def test_real_aorta_against_its_reference_centreline(shared, tmp_path):
         assert cKDTree(found).query(reference)[0].mean() < 0.5
 
 
+def test_two_ways_to_one_end_are_one_branch():
+    trunk = [(line([0, 0, -40], [0, 0, 40]), np.full(801, 6.0)), (line([0, 0, 0], [30, 0, -10]), np.full(317, 3.0))]
+    wall = branching.Wall(isosurface.extract(tube_field(trunk, *grid_around(trunk, 1.0))))
+    down, aside = (branching.resampled(np.array(p, float), branching.FINE)
+                   for p in ([[0, 0, 40], [0, 0, -40]], [[0, 0, 40], [0, 0, 0], [30, 0, -10]]))
+    twice = [down, down + [0.1, 0, 0], aside, aside[:-1] + [0, 0.1, 0]]
+    found = branching.stretches(twice, wall)
+    assert [s.parent for s in found] == [-1, 0, 0]
+    assert [s.parent for s in branching.stretches(twice[:2], wall)] == [-1]
+    ends = [s.points[-1] for s in found]
+    assert np.linalg.norm(ends[1] - down[-1]) < 1 and np.linalg.norm(ends[2] - aside[-1]) < 1
+    assert branching.abscissa(branching.stretches(twice[:2], wall)[0].points)[-1] == pytest.approx(80, abs=0.5)
+
+
 def test_wider_end_is_the_inlet_unless_the_axes_tell_better():
     points = line([0, 0, -40], [0, 0, 40])
     tube = [(points, np.linspace(6.0, 5.0, len(points)))]  # wider at the feet
