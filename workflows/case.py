@@ -96,10 +96,11 @@ def perform(case: Case, home: Path) -> dict[str, Any]:
     from workflows.recipe import Recipe
 
     line = Line(home, {}, case.until, case.dry)
+    lost: dict[str, StageFailed] = {}
     try:
         line.use |= {k: Path(v) for k, v in case.use.items()} if case.dry else _kept(case, home)
         recipe = Recipe.model_validate(case.recipe)
-        twin.build(case, recipe, line)
+        lost = twin.build(case, recipe, line)
     except Stop:
         pass
     except StageFailed as failed:
@@ -113,7 +114,30 @@ def perform(case: Case, home: Path) -> dict[str, Any]:
         _keep_traceback(home, error)
         return _failure(_next(line), AnatwinError("internal", f"an error of the program: {type(error).__name__}", "",
                                                   "Please report it with the file traceback.txt in .work."))
-    return {"status": "ok", "stages": line.done}
+    return {"status": "ok", "stages": line.done} | _variants(case, lost)
+
+
+def _variants(case: Case, failed: dict[str, StageFailed]) -> dict[str, Any]:
+    """What became of each variant, by name."""
+    if not case.variants:
+        return {}
+    return {"variants": {name: _failure(failed[name].stage, failed[name].error) if name in failed else {"status": "ok"}
+                         for name in case.variants}}
+
+
+def again(home: Path) -> tuple[Case, Any]:
+    """A case as it was run before, to be built upon, and its recipe; BadInput when there is none in `home`."""
+    from workflows.recipe import Recipe
+
+    try:
+        known = json.loads((home / "case.json").read_text())
+        recipe = Recipe.model_validate(known["recipe"])
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput("no_case", f"{home} is not the folder of a case", "a folder OUT/sub-... that anatwin run made",
+                       "Run `anatwin run SCANS OUT` first.") from error
+    case = Case(home=str(home.absolute()), subject=known["subject"], session=known["session"],
+                recipe=known["recipe"], use=given_files(home))
+    return case, recipe
 
 
 def given_files(home: Path) -> dict[str, str]:

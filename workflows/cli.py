@@ -6,6 +6,7 @@ Exit codes: 0 all done, 1 none done, 2 wrong usage or settings, 3 some cases fai
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,6 +75,30 @@ def ingest(scans: Path, out: Path, /) -> int:
 
 
 @app.command
+def compare(case: Path, variants: Path, /, *, jobs: int = 2,
+            dry_run: Annotated[bool, Parameter(negative=())] = False) -> int:
+    """A case beside its variants (stents, drugs): one table, one report.
+
+    Parameters
+    ----------
+    case
+        The folder of one case that `anatwin run` made, as OUT/sub-01.
+    variants
+        A YAML file: `variants:`, and by name what differs from the baseline.
+    jobs
+        Threads at most.
+    dry_run
+        Only say what would be done.
+    """
+    from workflows import variants as files
+    from workflows.case import again
+
+    todo, recipe = again(case)
+    todo = replace(todo, variants=files.read(variants, recipe), dry=dry_run)
+    return cohort.perform([todo], cohort.cohort_of(Path(todo.home)), jobs)
+
+
+@app.command
 def status(out: Path, /) -> int:
     """Who is done, who failed, where and why."""
     print(cohort.show_status(out))
@@ -111,7 +136,7 @@ def _pair(text: str) -> tuple[str, str]:
     if not mark or "." not in name:
         raise BadSettings("bad_use", f"--use {text}: not understood", "stage.output=file")
     if not Path(path).is_file():
-        raise BadInput("no_such_file", f"--use {name}: {path} is not a file")
+        raise BadInput("no_such_file", f"--use {name}: {path} is not a file", "a file of your own")
     return name, str(Path(path).absolute())
 
 

@@ -16,7 +16,7 @@ STATUS_HEADER = ["subject", "session", "status", "stage", "code", "reason", "hin
 
 
 def perform(todo: Sequence[Case], out: Path, jobs: int) -> int:
-    """Every case in its turn; the exit code: 0 all done, 1 none, 3 some failed."""
+    """Every case in its turn; the exit code: 0 all done, 1 none, 3 some (or some variants) failed."""
     outcomes = []
     for case in todo:
         tell(f"{case.label}")
@@ -30,14 +30,16 @@ def perform(todo: Sequence[Case], out: Path, jobs: int) -> int:
 
 def exit_code(outcomes: Sequence[dict[str, Any]]) -> int:
     failed = [o for o in outcomes if o["status"] != "ok"]
-    return 0 if not failed else 1 if len(failed) == len(outcomes) else 3
+    partly = any(v["status"] != "ok" for o in outcomes for v in o.get("variants", {}).values())
+    return 1 if failed and len(failed) == len(outcomes) else 3 if failed or partly else 0
 
 
 def sentence(outcome: dict[str, Any], home: Path) -> str:
     """What became of a case, as one line."""
     if outcome["status"] == "ok":
         report = home / "report.html"
-        return f"done{f'; report: {report}' if report.exists() else ''}"
+        lost = [name for name, v in outcome.get("variants", {}).items() if v["status"] != "ok"]
+        return f"done{f', but not {', '.join(lost)}' if lost else ''}{f'; report: {report}' if report.exists() else ''}"
     where = f"{outcome['stage']}: " if outcome.get("stage") else ""
     wanted = f" (wanted {outcome['wanted']})" if outcome.get("wanted") else ""
     hint = f" {outcome['hint']}" if outcome.get("hint") else ""
@@ -48,6 +50,11 @@ def homes(out: Path) -> list[Path]:
     """Folders of cases in OUT, those that failed included."""
     found = [p.parent for pattern in ("sub-*/case.json", "sub-*/ses-*/case.json") for p in out.glob(pattern)]
     return sorted(found)
+
+
+def cohort_of(home: Path) -> Path:
+    """The OUT that a case's folder lies in."""
+    return home.parent.parent if home.name.startswith("ses-") else home.parent
 
 
 def read_case(home: Path) -> dict[str, Any]:
@@ -68,14 +75,14 @@ def gather(out: Path) -> None:
 
 
 def _rows(home: Path, content: dict[str, Any]) -> list[table.Row]:
-    """A case's measurements; a failed case has a row too."""
+    """A case's measurements; a failed case or variant has a row too."""
     path = home / "measurements.csv"
     rows = table.read_rows(path) if path.is_file() else []
-    if content["status"] != "ok":
-        rows.append(table.Row(subject=f"sub-{content.get('subject', home.name.removeprefix('sub-'))}",
-                              session=content.get("session", ""), stage=content.get("stage", ""),
-                              measure="case", statistic="status", quality="refused", method=content["code"]))
-    return rows
+    outcomes = {"baseline": content} | content.get("variants", {})
+    who = table.Row(subject=f"sub-{content.get('subject', home.name.removeprefix('sub-'))}",
+                    session=content.get("session", ""), measure="case", statistic="status", quality="refused")
+    return rows + [who.but(variant=name, stage=o.get("stage", ""), method=o["code"])
+                   for name, o in outcomes.items() if o["status"] != "ok"]
 
 
 def _description(out: Path) -> None:

@@ -54,7 +54,8 @@ class Line:
                 raise BadInput("unknown_output", f"--use {name}.{output}: {name} has no such output",
                                f"one of {', '.join(known)}")
             if not path.is_file():
-                raise BadInput("no_such_file", f"--use {name}.{output}: {path.name} is not a file")
+                raise BadInput("no_such_file", f"--use {name}.{output}: {path.name} is not a file",
+                               "a file of your own")
         return found
 
     @staticmethod

@@ -6,11 +6,16 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from pipeline.dose import DoseConfig
 from pipeline.extract_surface import ExtractSurfaceConfig
 from pipeline.ingest import IngestConfig
+from pipeline.intervene import InterveneConfig
 from pipeline.measure import MeasureConfig
+from pipeline.mesh import MeshConfig
 from pipeline.report import ReportConfig
 from pipeline.segment import SegmentConfig
+from pipeline.simulate_flow import SimulateFlowConfig
+from pipeline.simulate_tissue import SimulateTissueConfig
 from pipeline.stage import Config
 from pipeline.trace_centrelines import TraceCentrelinesConfig
 from workflows import settings
@@ -20,18 +25,29 @@ FOLDER = Path(__file__).parent / "recipes"
 
 
 class Recipe(Config):
-    """Settings of every stage."""
+    """Settings of every stage.
+
+    mesh_coarse is the second, coarser mesh, on which the flow is solved for the
+    interval of each number and the wall's mechanics; intervene is for variants.
+    """
 
     summary: str = ""
     ingest: IngestConfig = IngestConfig()
     segment: SegmentConfig = SegmentConfig()
     extract_surface: ExtractSurfaceConfig = ExtractSurfaceConfig()
     trace_centrelines: TraceCentrelinesConfig = TraceCentrelinesConfig()
+    mesh: MeshConfig = MeshConfig(max_tets=20_000)
+    mesh_coarse: MeshConfig = MeshConfig(max_tets=8_000)
+    simulate_flow: SimulateFlowConfig = SimulateFlowConfig()
+    simulate_tissue: SimulateTissueConfig = SimulateTissueConfig()
+    dose: DoseConfig = DoseConfig()
+    intervene: InterveneConfig = InterveneConfig()
     measure: MeasureConfig = MeasureConfig()
     report: ReportConfig = ReportConfig()
 
 
-STAGES = ("ingest", "segment", "extract_surface", "trace_centrelines", "measure", "report")
+STAGES = ("ingest", "segment", "extract_surface", "trace_centrelines", "mesh", "mesh_coarse", "simulate_flow",
+          "simulate_flow_coarse", "simulate_tissue", "dose", "measure", "report")
 
 
 def names() -> list[str]:

@@ -1,28 +1,39 @@
-"""From a scan to a report: the stages of one case in order.
+"""From a scan to a report: the stages of one case in order, and those of its variants.
 
-`anatomy` finds the vessel; then the results are gathered and shown.
+`anatomy` finds the vessel, `physics` gives it flow, wall and drug; then the
+results are gathered and shown. A variant starts at the device, takes inflow and
+outlets from the baseline, and is compared with it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.dose import DoseInputs, dose
 from pipeline.extract_surface import ExtractSurfaceInputs, extract_surface
 from pipeline.ingest import IngestInputs, IngestOutputs, ingest
+from pipeline.intervene import InterveneInputs, intervene
 from pipeline.measure import MeasureInputs, measure
+from pipeline.mesh import MeshInputs, mesh
 from pipeline.report import inputs_of, report
 from pipeline.segment import SegmentInputs, segment
+from pipeline.simulate_flow import SimulateFlowInputs, simulate_flow
+from pipeline.simulate_tissue import SimulateTissueInputs, simulate_tissue
+from pipeline.stage import tell
+from pipeline.table import read_rows, write_rows
 from pipeline.trace_centrelines import TraceCentrelinesInputs, trace_centrelines
 from solvers.errors import BadInput
+from workflows import settings
 from workflows.case import Case
 from workflows.intake import key_file
-from workflows.line import Line
+from workflows.line import Line, StageFailed
 from workflows.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Outputs of the stages up to the vessel with its centrelines; `vessel` may be a treated one."""
+    """Outputs of the stages up to the vessel with its centrelines; `vessel` and `lines` may be of a treated one."""
 
     image: Any
     labels: Any
@@ -30,20 +41,95 @@ class Anatomy:
     lines: Any
 
 
-def build(case: Case, recipe: Recipe, line: Line) -> None:
-    """One case, the baseline, from the scan to its report."""
+@dataclass(frozen=True)
+class Physics:
+    """Outputs of the stages from the mesh to the drug."""
+
+    mesh: Any
+    coarse: Any
+    flow: Any
+    flow_coarse: Any
+    tissue: Any
+    drug: Any
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A case that is done: its stages and its rows."""
+
+    anatomy: Anatomy
+    physics: Physics
+    rows: Path
+
+
+def build(case: Case, recipe: Recipe, line: Line) -> dict[str, StageFailed]:
+    """One case from the scan to its report, with its variants; those that failed, by name."""
+    base = baseline(case, recipe, line)
+    if not case.variants:
+        line.run(report, inputs_of(line.home), page_settings(case, recipe), "report")
+        show(line.home, {"measurements.csv": base.rows, "report.html": line.home / "report" / "report.html"})
+        return {}
+    return _compare(case, recipe, line, base)
+
+
+def baseline(case: Case, recipe: Recipe, line: Line) -> Twin:
+    """The case as it was scanned."""
     found = anatomy(case, recipe, line)
-    gathered = line.run(measure, gathering(found), identity(case, recipe), "measure")
-    line.run(report, inputs_of(line.home), page_settings(case, recipe), "report")
-    show(line.home, {"measurements.csv": gathered.measurements, "report.html": line.home / "report" / "report.html"})
+    solved = physics(found, found, recipe, line)
+    gathered = line.run(measure, gathering(found, solved), identity(case, recipe), "measure")
+    return Twin(found, solved, gathered.measurements)
+
+
+def _compare(case: Case, recipe: Recipe, line: Line, base: Twin) -> dict[str, StageFailed]:
+    """Every variant in its turn, then one table and one page; a variant that fails does not stop the others."""
+    done: dict[str, Path] = {}
+    failed = {}
+    for name, changes in case.variants.items():
+        home = line.home / "variants" / name
+        tell(f"  variant {name}")
+        try:
+            changed = settings.merge(changes, recipe, name)
+            done[name] = _variant(case, name, changed, Line(home, dry=line.dry), base, "intervene" in changes)
+        except StageFailed as error:
+            tell(f"  variant {name} failed in {error.stage}: {error.error}")
+            failed[name] = error
+    folders = {name: line.home / "variants" / name for name in done}
+    line.run(report, inputs_of(line.home, folders), page_settings(case, recipe), "comparison")
+    write_rows(line.home / ".measurements.csv", [r for p in (base.rows, *done.values()) for r in read_rows(p)])
+    (line.home / ".measurements.csv").replace(line.home / "measurements.csv")
+    show(line.home, {"report.html": line.home / "comparison" / "report.html"})
+    return failed
+
+
+def _variant(case: Case, name: str, recipe: Recipe, line: Line, base: Twin, has_device: bool) -> Path:
+    """One variant; its rows. Without a device its vessel and flow are the baseline's."""
+    found = _treated(base.anatomy, recipe, line) if has_device else base.anatomy
+    solved = physics(found, base.anatomy, recipe, line, base.physics, has_device)
+    rows = gathering(found, solved).model_copy(update={
+        "baseline": base.rows, "baseline_haemodynamics": base.physics.flow.haemodynamics,
+        "baseline_flow_coarse": base.physics.flow_coarse.measurements,
+        "baseline_boundaries": base.physics.mesh.boundaries,
+        "baseline_boundaries_coarse": base.physics.coarse.boundaries})
+    return line.run(measure, rows, identity(case, recipe, name), "measure").measurements
+
+
+def _treated(before: Anatomy, recipe: Recipe, line: Line) -> Anatomy:
+    """The vessel with the device in it."""
+    after = line.run(intervene, InterveneInputs(
+        surface=before.vessel.lumen, inner=before.vessel.inner, outer=before.vessel.outer,
+        centrelines=before.lines.centrelines, lesions=before.lines.lesions), recipe.intervene)
+    return Anatomy(before.image, before.labels, after, after)
+
+
+# Stages
 
 
 def anatomy(case: Case, recipe: Recipe, line: Line) -> Anatomy:
     """From the scan (or from what was read of it before) to centrelines and lesions."""
     image = read(case, recipe, line)
-    given = line.use.get("segment.labels")
-    labels = line.run(segment, SegmentInputs(volume=image.volume, sidecar=image.sidecar, labels_given=given),
-                      recipe.segment)
+    labels = line.run(segment, SegmentInputs(
+        volume=image.volume, sidecar=image.sidecar, labels_given=line.use.get("segment.labels"),
+        table_given=line.use.get("segment.table")), recipe.segment)
     vessel = line.run(extract_surface, ExtractSurfaceInputs(labels=labels.labels, table=labels.table,
                                                             lumen=labels.lumen, inner=labels.inner,
                                                             outer=labels.outer), recipe.extract_surface)
@@ -64,9 +150,46 @@ def read(case: Case, recipe: Recipe, line: Line) -> Any:
     return outputs
 
 
-def gathering(found: Anatomy) -> MeasureInputs:
+def physics(found: Anatomy, scanned: Anatomy, recipe: Recipe, line: Line, base: Physics | None = None,
+            is_new: bool = True) -> Physics:
+    """Meshes, flow, wall and drug. With `base`, its inflow and outlets hold; unless `is_new`, its flow too.
+
+    The bed that a drug is followed into is the one beyond the lesion as scanned.
+    """
+    flow = _flow(found, recipe, line, base) if is_new or base is None else base
+    tissue = line.run(simulate_tissue, SimulateTissueInputs(
+        mesh=flow.coarse.mesh, boundaries=flow.coarse.boundaries, centrelines=found.lines.centrelines,
+        haemodynamics=flow.flow.haemodynamics), recipe.simulate_tissue)
+    drug = line.run(dose, DoseInputs(outlets=flow.flow.outlets, lesions=scanned.lines.lesions,
+                                     centrelines=scanned.lines.centrelines, labels_table=found.labels.table,
+                                     sidecar=found.image.sidecar), recipe.dose)
+    return Physics(flow.mesh, flow.coarse, flow.flow, flow.flow_coarse, tissue, drug)
+
+
+def _flow(found: Anatomy, recipe: Recipe, line: Line, base: Physics | None) -> Physics:
+    """Both meshes and the flow on each, with the same outlets; tissue and drug are still to come."""
+    shape = MeshInputs(surface=found.vessel.lumen, centrelines=found.lines.centrelines)
+    fine = line.run(mesh, shape, recipe.mesh)
+    coarse = line.run(mesh, shape, recipe.mesh_coarse, "mesh_coarse")
+    flow = line.run(simulate_flow, _flow_inputs(found, fine, base.flow.outlets if base else None),
+                    recipe.simulate_flow)
+    rough = line.run(simulate_flow, _flow_inputs(found, coarse, base.flow.outlets if base else flow.outlets),
+                     recipe.simulate_flow, "simulate_flow_coarse")
+    return Physics(fine, coarse, flow, rough, None, None)
+
+
+def _flow_inputs(found: Anatomy, made: Any, outlets: Path | None) -> SimulateFlowInputs:
+    return SimulateFlowInputs(mesh=made.mesh, boundaries=made.boundaries, centrelines=found.lines.centrelines,
+                              lesions=found.lines.lesions, sidecar=found.image.sidecar, outlets=outlets)
+
+
+def gathering(found: Anatomy, solved: Physics) -> MeasureInputs:
     """All rows of a case."""
-    return MeasureInputs(labels=found.labels.table, geometry=found.lines.measurements)
+    return MeasureInputs(
+        labels=found.labels.table, geometry=found.lines.measurements, flow=solved.flow.measurements,
+        tissue=solved.tissue.measurements, dose=solved.drug.measurements, haemodynamics=solved.flow.haemodynamics,
+        boundaries=solved.mesh.boundaries, flow_coarse=solved.flow_coarse.measurements,
+        boundaries_coarse=solved.coarse.boundaries)
 
 
 def identity(case: Case, recipe: Recipe, variant: str = "baseline") -> Any:
@@ -77,7 +200,7 @@ def page_settings(case: Case, recipe: Recipe) -> Any:
     return recipe.report.but(subject=f"sub-{case.subject}", session=case.session, recipe=recipe.summary)
 
 
-def show(home: Path, results: dict[str, Path]) -> None:
+def show(home: Path, results: Mapping[str, Path]) -> None:
     """Put a case's results where a person looks first; each appears whole."""
     for name, source in results.items():
         draft = home / f".{name}"

@@ -72,7 +72,7 @@ class Stepping:
     penalty of the divergence, in density * speed * cell size."""
 
     dt: float = 0.002
-    tolerance: float = 1e-7
+    tolerance: float = 1e-5
     backflow: float = 0.5
     subgrid: float = 0.5
     penalty: float = 0.25

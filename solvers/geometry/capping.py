@@ -9,12 +9,12 @@ from scipy.spatial import Delaunay
 
 from solvers.errors import BadInput
 from solvers.geometry.centrelines import Branch, Tree
-from solvers.geometry.sections import Cutter, plane_frame
+from solvers.geometry.sections import Cutter, Section, plane_frame
 from solvers.geometry.sizing import sampled
 from solvers.geometry.surface import Surface
 
 FULL = 0.02
-"""Relative change of the section over a quarter of the radius below which the lumen counts as full."""
+"""Share of a section's perimeter that may graze the wall; the area may change by four times as much."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,26 @@ def _end(cutter: Cutter, tree: Tree, index: int, role: str) -> End:
     s, line, _, radius = sampled(branch)
     last = 0 if role == "inlet" else len(s) - 1
     tip = float(np.median(radius[np.abs(s - s[last]) < 2 * radius[last]]))
-    reach = min(4 * tip, 0.4 * float(s[-1]))
+    reach, first = 0.6 * float(s[-1]), np.inf
     for depth in np.arange(0.1 * tip, reach, 0.1 * tip):
         place = depth if role == "inlet" else s[-1] - depth
         normal = _direction(branch, place, tip) * (-1 if role == "inlet" else 1)
         point = np.array([np.interp(place, s, line[:, k]) for k in range(3)])
         here = cutter.cut(point, normal, 2 * tip)
-        inside = cutter.cut(point - 0.25 * tip * normal, normal, 2 * tip)
-        if here and inside and here.grazed < FULL and abs(inside.area - here.area) < 4 * FULL * inside.area \
-                and here.slope < 0.25:
+        inside = here and cutter.cut(point - 0.25 * tip * normal, normal, 2 * tip)
+        if here and inside and _is_full(here, inside):
             return End(index, role, name, here.centroid, normal, float(np.sqrt(here.area / np.pi)), float(place))
+        if here:
+            first = min(first, float(depth))
+            if depth - first > 4 * max(tip, float(np.sqrt(here.area / np.pi))):  # well inside: it has no full section
+                break
     raise BadInput("no_square_end", f"no full cross-section was found near the end of {name}",
-                   f"one within {reach:.0f} mm of it", "Check the surface and the centreline there.")
+                   "a closed section of steady area", "Check the surface and the centreline there.")
+
+
+def _is_full(here: Section, inside: Section) -> bool:
+    """The section is not part of the end's own closing wall, and the one a quarter radius inside is no larger."""
+    return here.grazed < FULL and here.slope < 0.25 and abs(inside.area - here.area) < 4 * FULL * inside.area
 
 
 def _direction(branch: Branch, place: float, reach: float) -> np.ndarray:
@@ -177,8 +185,8 @@ def extend(surface: Surface, rim: np.ndarray, end: End, length: float, step: flo
     flat = (surface.points[rim] - end.centre) @ frame.T
     area, centre = _area_and_centroid(flat)
     flat = flat - centre
-    radius = float(np.sqrt(area / np.pi))
-    circle = radius * _on_circle(flat)
+    unit = _on_circle(flat)
+    circle = unit * np.sqrt(area / _area_and_centroid(unit)[0])  # a polygon of the rim's area
     n_rings = max(2, round(length / step))
     t = np.arange(1, n_rings + 1) / n_rings
     blend = (t * t * (3 - 2 * t))[:, None, None]
@@ -191,7 +199,7 @@ def extend(surface: Surface, rim: np.ndarray, end: End, length: float, step: flo
     a2, b2 = np.roll(a, -1, axis=1), np.roll(b, -1, axis=1)
     sides = np.concatenate([np.stack([a, a2, b2], -1).reshape(-1, 3), np.stack([a, b2, b], -1).reshape(-1, 3)])
     grown = Surface(np.vstack([surface.points, rings.reshape(-1, 3)]), np.vstack([surface.triangles, sides]))
-    return grown, Circle(start + length * end.normal, end.normal, radius)
+    return grown, Circle(start + length * end.normal, end.normal, float(np.sqrt(area / np.pi)))
 
 
 def _area_and_centroid(flat: np.ndarray) -> tuple[float, np.ndarray]:

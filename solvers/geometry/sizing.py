@@ -1,5 +1,6 @@
 """Where a point lies along a vessel, and how long the edges of a mesh should be there."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,11 +84,17 @@ def sampled(branch: Branch) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
 def along(branch: Branch, sizing: Sizing) -> tuple[np.ndarray, np.ndarray]:
     """Abscissa (k,) and the edge length (k,) wanted at the wall there, mm."""
     s, _, _, radius = sampled(branch)
-    width = max(3, min(int(sizing.window / STEP), len(s) // 2 * 2 - 1)) | 1
-    healthy = grey_closing(radius, size=width, mode="nearest")
-    narrow = np.clip((1 - radius / healthy) / NARROW, 0, 1)
+    narrow = narrowness(branch, sizing.window)
     h = 2 * radius / (sizing.across + (sizing.across_narrow - sizing.across) * narrow)
     return s, _lipschitz(s, h, sizing.slope)
+
+
+def narrowness(branch: Branch, window: float) -> np.ndarray:
+    """How much the vessel is narrowed at its samples (k,): 0 where it is healthy, 1 from `NARROW` on."""
+    radius = sampled(branch)[3]
+    width = max(3, min(int(window / STEP), len(radius) // 2 * 2 - 1)) | 1
+    healthy = grey_closing(radius, size=width, mode="nearest")
+    return np.clip((1 - radius / healthy) / NARROW, 0, 1)
 
 
 def _lipschitz(s: np.ndarray, h: np.ndarray, slope: float) -> np.ndarray:
@@ -106,20 +113,23 @@ def edge_lengths(station: Station, tree: Tree, sizing: Sizing) -> np.ndarray:
     return h
 
 
-def expected_tets(tree: Tree, sizing: Sizing, extensions: float, layers: int) -> float:
+def expected_tets(tree: Tree, sizing: Sizing, extensions: float, layers: int,
+                  stretch: Sequence[np.ndarray] | None = None) -> float:
     """About how many tetrahedra a mesh of this sizing has.
 
-    extensions: their length in diameters, summed. A tube of one diameter holds
-    6.7 n^3 regular tetrahedra of n edges across, and 7.3 n^2 triangles on its
-    wall, each with three tetrahedra per layer.
+    extensions: their length in diameters, summed. stretch: for each branch, by
+    how much cells are longer than wide at its samples. Fitted to meshes: a tube of
+    one diameter and n edges across has about 9.3 n^2 triangles on its wall, each with
+    three tetrahedra per layer, and 2 n^3 + 18.5 n^2 inside.
     """
     total = extensions * _per_diameter(sizing.across, layers)
-    for branch in tree.branches:
+    for i, branch in enumerate(tree.branches):
         s, h = along(branch, sizing)
         diameter = 2 * sampled(branch)[3]
-        total += np.trapezoid(_per_diameter(diameter / h, layers) / diameter, s)
+        longer = stretch[i] if stretch else 1.0
+        total += np.trapezoid(_per_diameter(diameter / h, layers) / diameter / longer, s)
     return float(total)
 
 
 def _per_diameter(across: np.ndarray | float, layers: int) -> np.ndarray | float:
-    return 6.7 * across**3 + 3 * layers * 7.3 * across**2
+    return (2.0 * across + 18.5 + 28.0 * layers) * across**2

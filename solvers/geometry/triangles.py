@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import sparse
 
+from solvers.geometry.intersections import crossing_triangles
 from solvers.geometry.surface import Surface
 
 ROUND = 0.45
@@ -20,12 +21,81 @@ def shapes(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 
 def rounded(mesh: Surface, sweeps: int = 4) -> Surface:
-    """`mesh` with diagonals flipped and points moved within the surface where triangles are flat; rims stay."""
+    """`mesh` without folds and without points of three triangles; with diagonals flipped and points moved within the
+    surface where triangles are flat. Rims stay."""
+    mesh = _unfolded(_without_threes(mesh))
     for _ in range(sweeps):
         if shapes(mesh.points, mesh.triangles).min() >= ROUND:
             break
         mesh = _moved(_flipped(mesh))
     return mesh
+
+
+def _without_threes(mesh: Surface) -> Surface:
+    """Three triangles around a point become one."""
+    count = np.bincount(mesh.triangles.ravel(), minlength=len(mesh.points))
+    count[mesh.edges[0][mesh.edges[1] == 1]] = 0
+    gone, new = np.zeros(len(mesh.triangles), bool), []
+    for v in np.flatnonzero(count == 3):
+        rows = np.flatnonzero((mesh.triangles == v).any(axis=1))
+        if gone[rows].any():
+            continue
+        after = {}
+        for t in mesh.triangles[rows].tolist():
+            i = t.index(v)
+            after[t[(i + 1) % 3]] = t[(i + 2) % 3]
+        first = min(after)
+        gone[rows] = True
+        new.append([first, after[first], after[after[first]]])
+    return Surface(mesh.points, np.vstack([mesh.triangles[~gone], *new])).compact() if new else mesh
+
+
+def _unfolded(mesh: Surface, sweeps: int = 10) -> Surface:
+    """Where a triangle faces away from the surface around it, its points move to the middle of their neighbours."""
+    average, rim = _averages(mesh), np.unique(mesh.edges[0][mesh.edges[1] == 1])
+    for _ in range(sweeps):
+        normal = _point_normals(mesh)
+        facing = np.einsum("ti,tki->tk", mesh.normals, normal[mesh.triangles]).min(axis=1)
+        folded = facing < 0.2 * np.linalg.norm(mesh.normals, axis=1)
+        moving = np.setdiff1d(mesh.triangles[folded], rim)
+        if moving.size == 0:
+            break
+        points = mesh.points.copy()
+        points[moving] = (average @ mesh.points)[moving]
+        mesh = mesh.but(points=points)
+    return mesh
+
+
+def untangled(mesh: Surface, sweeps: int = 12) -> Surface:
+    """Where triangles cut others, their points and the ones around move towards the middle of their neighbours."""
+    average, rim = _averages(mesh), np.unique(mesh.edges[0][mesh.edges[1] == 1])
+    tangled = np.zeros(len(mesh.points), bool)
+    for _ in range(sweeps):
+        crossing = crossing_triangles(mesh)
+        if not crossing.any():
+            break
+        tangled[mesh.triangles[crossing]] = True
+        moving = (average @ tangled.astype(float) > 0) | tangled
+        moving[rim] = False
+        points = mesh.points.copy()
+        points[moving] = (0.5 * points + 0.5 * (average @ points))[moving]
+        mesh = mesh.but(points=points)
+    return mesh
+
+
+def _averages(mesh: Surface) -> sparse.csr_matrix:
+    """The mean of each point's neighbours."""
+    edges, n = mesh.edges[0], len(mesh.points)
+    graph = sparse.csr_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(n, n))
+    graph = graph + graph.T
+    return (sparse.diags(1 / np.asarray(graph.sum(axis=1)).ravel().clip(1)) @ graph).tocsr()
+
+
+def _point_normals(mesh: Surface) -> np.ndarray:
+    """Unit normals at points, weighted by area."""
+    normal = np.zeros_like(mesh.points)
+    np.add.at(normal, mesh.triangles.ravel(), np.repeat(mesh.normals, 3, axis=0))
+    return normal / np.linalg.norm(normal, axis=1, keepdims=True).clip(1e-300)
 
 
 def _flipped(mesh: Surface) -> Surface:
@@ -59,7 +129,8 @@ def _exchange(points: np.ndarray, triangles: np.ndarray, sides: dict[tuple[int, 
         return None
     old, new = np.array([[a, b, c], [b, a, d]]), np.array([[c, a, d], [d, b, c]])
     gain = float(shapes(points, new).min() - shapes(points, old).min())
-    if gain <= 0.02 or _cosine(points, old) < FOLD or _cosine(points, new) < FOLD:
+    if gain <= 0.02 or min(_cosine(points, old), _cosine(points, new), _cosine(points, np.array([old[0], new[0]])),
+                           _cosine(points, np.array([old[1], new[1]]))) < FOLD:
         return None
     return gain, other, new[0], new[1]
 
@@ -70,20 +141,21 @@ def _cosine(points: np.ndarray, pair: np.ndarray) -> float:
     return float(one @ two / max(np.linalg.norm(one) * np.linalg.norm(two), 1e-300))
 
 
+def _keep_facing(before: np.ndarray, after: np.ndarray, triangles: np.ndarray) -> bool:
+    """No triangle turns by more than `FOLD` when its points move."""
+    one, two = Surface(before, triangles).normals, Surface(after, triangles).normals
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
+    return bool((np.einsum("ij,ij->i", one, two) >= FOLD * lengths).all())
+
+
 def _moved(mesh: Surface) -> Surface:
     """Points of flat triangles move towards the middle of their neighbours, where that makes the flattest rounder."""
-    edges, uses = mesh.edges
     n = len(mesh.points)
-    graph = sparse.csr_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(n, n))
-    graph = graph + graph.T
-    middle = (graph @ mesh.points) / np.asarray(graph.sum(axis=1)).clip(1)
     free = np.zeros(n, bool)
     free[mesh.triangles[shapes(mesh.points, mesh.triangles) < ROUND]] = True
-    free[edges[uses == 1]] = False
-    normal = np.zeros((n, 3))
-    np.add.at(normal, mesh.triangles.ravel(), np.repeat(mesh.normals, 3, axis=0))
-    normal /= np.linalg.norm(normal, axis=1, keepdims=True).clip(1e-300)
-    step = middle - mesh.points
+    free[mesh.edges[0][mesh.edges[1] == 1]] = False
+    normal = _point_normals(mesh)
+    step = _averages(mesh) @ mesh.points - mesh.points
     step -= np.einsum("ij,ij->i", step, normal)[:, None] * normal
     around = sparse.csr_matrix((np.ones(mesh.triangles.size), (mesh.triangles.ravel(), np.arange(
         len(mesh.triangles)).repeat(3))), shape=(n, len(mesh.triangles)))
@@ -94,7 +166,7 @@ def _moved(mesh: Surface) -> Surface:
         for share in (0.6, 0.3):
             trial = points.copy()
             trial[v] += share * step[v]
-            if shapes(trial, near).min() > before:
+            if shapes(trial, near).min() > before and _keep_facing(points, trial, near):
                 points = trial
                 break
     return mesh.but(points=points)

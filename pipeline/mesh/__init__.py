@@ -1,0 +1,118 @@
+"""From the lumen's surface to tetrahedra in metres, with layers at the wall and straight ends, ready for flow.
+
+The ends are cut square to the centreline, the wall is meshed by MMG in sizes
+that follow the local radius, each end gets a straight extension to a circle,
+layers of thin cells grow inward, Netgen fills the rest. `build` tries again with
+another density until the number of cells fits; a mesh that fails its checks is
+an error.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from pipeline import formats
+from pipeline.lumen_mesh import write_lumen_mesh
+from pipeline.mesh import build as building
+from pipeline.mesh.child import Limits
+from pipeline.stage import Config, Files, Report
+from solvers.errors import BadInput
+from solvers.geometry import lumen_wall, tetrahedra
+from solvers.geometry.layers import Layering
+from solvers.geometry.lumen_wall import Extending
+from solvers.geometry.surface import Surface
+from solvers.geometry.tetrahedra import Quality
+from solvers.units import Time
+
+VERSION = 1
+SOURCES = ["Schoeberl 1997 (Netgen), doi:10.1007/s007910050004",
+           "Dapogny, Dobrzynski & Frey 2014 (MMG), doi:10.1016/j.jcp.2014.01.005",
+           "Knupp et al. 2006 (scaled Jacobian), SAND2007-1751"]
+
+
+class MeshConfig(Config):
+    max_tets: int = 50_000
+    """The density is chosen so that the mesh has at most this many tetrahedra and not many fewer."""
+    wall_layers: int = 3
+    """At most: fewer where the budget would leave too few cells across the vessel."""
+    layer_growth: float = 1.5
+    layer_share: float = 0.25
+    """Thickness of all layers relative to the local radius; less where there is room for fewer layers only."""
+    extension_diameters: float = 2.0
+    """Length of the straight pieces at outlets; a quarter more at the inlet."""
+    method: Literal["netgen", "netgen_advancing"] = "netgen"
+    """Netgen starting by Delaunay's way, or by the advancing front alone. The other one is the second way."""
+    volume_tolerance: float = 0.01
+    least_scaled_jacobian: float = 0.05
+    """Of cells in the core; those in layers are meant to be flat and may have a hundredth."""
+    time_limit: Time = "120 s"
+    memory_limit_gb: float = 4.0
+
+
+class MeshInputs(Files):
+    surface: Path
+    centrelines: Path
+
+
+class MeshOutputs(Files):
+    mesh: Path = Path("mesh.vtu")
+    boundaries: Path = Path("boundaries.json")
+
+
+class MeshReport(Report):
+    method: str
+    n_tets: int
+    n_points: int
+    wall_layers: int
+    thinned_layers_fraction: float
+    n_outlets: int
+    shortest_extension_diameters: float
+    min_dihedral_deg: float
+    min_scaled_jacobian: float
+    mean_scaled_jacobian: float
+    self_intersections: int
+    volume_ml: float
+    volume_change: float
+
+
+def mesh(inputs: MeshInputs, config: MeshConfig, outputs: MeshOutputs) -> MeshReport:
+    surface, tree = _read(inputs.surface), formats.read_tree(inputs.centrelines)
+    lumen = lumen_wall.open_ends(surface, tree)
+    made = building.build(lumen, tree, _plan(config))
+    shapes = tetrahedra.quality(made.mesh.points, made.mesh.tets)
+    change = made.wall.volume / lumen.volume - 1
+    volume = float(tetrahedra.volumes(made.mesh.points, made.mesh.tets).sum())
+    write_lumen_mesh(outputs.mesh, outputs.boundaries, made.mesh, asdict(shapes) | {
+        "n_points": len(made.mesh.points), "self_intersections": made.crossings, "wall_layers": made.n_layers,
+        "thinned_layers_fraction": made.thinned, "method": made.method, "volume": volume, "volume_change": change})
+    return _report(made, shapes, volume, change)
+
+
+def _plan(config: MeshConfig) -> building.Plan:
+    layering = Layering(config.wall_layers, config.layer_growth, config.layer_share) if config.wall_layers else None
+    extending = Extending(1.25 * config.extension_diameters, config.extension_diameters)
+    ways = sorted(("netgen", "netgen_advancing"), key=lambda way: way != config.method)
+    return building.Plan(config.max_tets, layering, extending, Limits(float(config.time_limit), config.memory_limit_gb),
+                         building.Gates(config.least_scaled_jacobian, most_change=config.volume_tolerance), tuple(ways))
+
+
+def _read(path: Path) -> Surface:
+    found = formats.read_mesh(path, "mm")
+    surface = Surface(np.asarray(found.points, float), found.regular_faces.astype(np.int64))
+    if not surface.is_closed:
+        raise BadInput("surface_not_closed", f"{path.name} has edges without two triangles", "a closed surface",
+                       "Close the ends of the surface (flat caps) first.")
+    return surface if surface.volume > 0 else surface.but(triangles=surface.triangles[:, ::-1])
+
+
+def _report(made: building.Made, shapes: Quality, volume: float, change: float) -> MeshReport:
+    lengths = [length / (2 * end.radius) for end, length in zip(made.wall.ends, made.wall.lengths, strict=True)]
+    return MeshReport(
+        method=made.method, n_tets=shapes.n_tets, n_points=len(made.mesh.points), wall_layers=made.n_layers,
+        thinned_layers_fraction=round(made.thinned, 4), n_outlets=len(made.mesh.outlets),
+        shortest_extension_diameters=round(min(lengths), 2), min_dihedral_deg=round(shapes.min_dihedral_deg, 2),
+        min_scaled_jacobian=round(shapes.min_scaled_jacobian, 4),
+        mean_scaled_jacobian=round(shapes.mean_scaled_jacobian, 4), self_intersections=made.crossings,
+        volume_ml=round(volume * 1e6, 3), volume_change=round(change, 5))
