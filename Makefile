@@ -6,7 +6,7 @@ OUT ?= demo_out
 JOBS ?= 2
 
 help:
-	@echo "make demo     from the sample CT to a report, in $(OUT)/"
+	@echo "make demo     from the sample CT to a report with a stent beside the baseline, in $(OUT)/"
 	@echo "make test     the tests that must always hold (under 15 minutes)"
 	@echo "make verify   the long benchmarks and the real scans (hours)"
 	@echo "make lint     ruff and mypy"
@@ -19,6 +19,7 @@ setup: .venv/ready
 
 demo: .venv/ready
 	@$(PY) -P -m workflows.cli run sample_scans/aorta_ct $(OUT) --recipe aorta --jobs $(JOBS)
+	@$(PY) -P -m workflows.cli compare $(OUT)/sub-* sample_scans/variants.yaml --jobs $(JOBS)
 
 test: .venv/ready lint
 	@$(PY) -m pytest

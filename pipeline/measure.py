@@ -60,6 +60,8 @@ RULES = {
 """Measures that have an interval. Orders of the mesh's error: pressure and velocity second, shear at the wall first,
 for the wall's triangles are flat whatever the order of the velocity."""
 
+NETWORK = "_network"
+"""Ends the name of a measure of the 0D model, which has edges but no mesh."""
 SHEAR = ("tawss", "wss", "osi")
 DIFFERENCE_METHOD = ("Difference to baseline; segmentation: difference on each of the three edges of the lumen, which "
                      "both share; mesh: both meshes' half-widths in quadrature.")
@@ -152,7 +154,7 @@ def _volumes(labels: Path | None) -> list[Row]:
 
 def judged(row: Row, known: Evidence, config: MeasureConfig) -> Row:
     """A row with its interval, if its measure has one, and marked screening where grid or cycle are not at rest."""
-    rule = RULES.get(row.measure)
+    rule = RULES.get(_quantity(row))
     if row.stage != "simulate_flow" or rule is None or row.value is None or row.time_s is not None:
         return row
     spreads = _spreads(row, rule, known)
@@ -178,15 +180,20 @@ def _spreads(row: Row, rule: Rule, known: Evidence) -> list[Spread]:
 
 
 def _on_edges(row: Row, rule: Rule, known: Evidence) -> Contours | None:
-    edges = known.edges.get(_key(row))
+    edges = known.edges.get((*_key(row)[:2], _quantity(row), row.statistic))
     return None if edges is None or row.value is None else on_full_model(row.value, edges, rule.scale)
 
 
 def _mesh(row: Row, rule: Rule, known: Evidence) -> Spread | None:
-    coarse = known.coarse.get(_key(row))
+    coarse = None if row.measure.endswith(NETWORK) else known.coarse.get(_key(row))
     if coarse is None or known.refinement is None or row.value is None:
         return None
     return mesh_spread(row.value, coarse, known.refinement, rule.order)
+
+
+def _quantity(row: Row) -> str:
+    """The measure without the mark of the model."""
+    return row.measure.removesuffix(NETWORK)
 
 
 def _key(row: Row) -> Key:
@@ -288,7 +295,7 @@ def difference_of(statistic: str) -> str:
 
 def _difference_spreads(old: Row, row: Row, base: Evidence, known: Evidence) -> tuple[list[Spread], str]:
     """Spreads of a difference, and how they were found."""
-    rule = RULES.get(row.measure)
+    rule = RULES.get(_quantity(row))
     if rule is not None and row.stage == "simulate_flow" and row.time_s is None:
         edges = _both(_on_edges(old, rule, base), _on_edges(row, rule, known))
         meshes = _both(_mesh(old, rule, base), _mesh(row, rule, known))

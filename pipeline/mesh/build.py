@@ -204,7 +204,7 @@ def _wall(lumen: OpenLumen, tree: Tree, plan: Plan, wanted: Sizing, way: Way, sh
     vessel = lumen_wall.pulled_back(rough, moved, cut)
     for _ in range(2):
         vessel = lumen_wall.fitted(rounded(vessel), cut, lumen.ends)
-    return lumen_wall.extended(untangled(vessel), lumen.ends, tree, replace(plan.extending, stretch=way.stretch)), ""
+    return lumen_wall.extended(untangled(rounded(untangled(vessel))), lumen.ends, tree, replace(plan.extending, stretch=way.stretch)), ""
 
 
 def _fill(wall: Wall, tree: Tree, plan: Plan, wanted: Sizing, way: Way) -> tuple[LumenMesh | None, float, str]:

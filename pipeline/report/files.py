@@ -25,6 +25,7 @@ class CaseFiles(Files):
     device: Path | None = None
     wall: Path | None = None
     flow_curves: Path | None = None
+    outlets: Path | None = None
     tissue: Path | None = None
     dose_curves: Path | None = None
     measurements: Path | None = None
@@ -41,6 +42,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "device": ("intervene/device.json",),
     "wall": ("simulate_flow/wall.vtp",),
     "flow_curves": ("simulate_flow/curves.csv",),
+    "outlets": ("simulate_flow/outlets.json",),
     "tissue": ("simulate_tissue/wall.vtu",),
     "dose_curves": ("dose/curves.csv",),
     "measurements": ("measure/measurements.csv",),

@@ -173,7 +173,7 @@ def _lesions(files: CaseFiles, rows: Sequence[Row]) -> str:
         return ""
     if not read_lesions(files.lesions):
         return "<p>No narrowing was found along the centrelines.</p>"
-    own = [r for r in rows if r.lesion and not r.statistic.endswith("difference")]
+    own = [r for r in rows if r.lesion and r.stage != "dose" and not r.statistic.endswith("difference")]
     names = sorted({r.lesion for r in own})
     found = {(r.measure, r.statistic, r.lesion): r for r in own}
     lines = []
@@ -335,7 +335,14 @@ def _waveforms(files: CaseFiles) -> str:
     pressure = [Line(region_name(p), curves[p]["time_s"], curves[p]["pressure_pa"] / MMHG, colour[p]) for p in places]
     charts = [Chart("Flow", "time, s", "mL/s", flow, height=320).svg(),
               Chart("Pressure", "time, s", "mmHg", pressure, height=320).svg()]
-    return f'<div class="charts">{"".join(charts)}</div>' if any(charts) else ""
+    return f'<div class="charts">{"".join(charts)}</div>{_assumed(files)}' if any(charts) else ""
+
+
+def _assumed(files: CaseFiles) -> str:
+    """What nobody measured of this person's circulation."""
+    told = read_json(files.outlets).get("assumed", []) if files.outlets else []
+    items = "".join(f"<li>{escape(line)}</li>" for line in told)
+    return f'<p class="soft">Assumed, for it was not measured:</p><ul class="soft">{items}</ul>' if items else ""
 
 
 def _read_curves(path: Path) -> dict[tuple[str, str, str], dict[str, np.ndarray]]:

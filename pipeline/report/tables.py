@@ -19,6 +19,7 @@ LABELS = {
     "pressure_mean": "Time-averaged pressure",
     "pressure_peak": "Peak pressure",
     "flow": "Flow",
+    "velocity": "Largest velocity of the blood",
     "percent_diameter_stenosis": "Diameter stenosis",
     "minimal_area": "Minimal lumen area",
     "minimal_diameter": "Minimal lumen diameter (area-equivalent)",
@@ -42,6 +43,8 @@ SOURCES = {"segmentation": "edge of the lumen", "mesh": "mesh", "recoil": "recoi
 
 def words(name: str) -> str:
     """A snake-case name as words; known measures by their full label."""
+    if name.endswith("_network"):
+        return f"{words(name.removesuffix('_network'))} (0D network)"
     return LABELS.get(name, name.replace("_", " ").strip().capitalize() if name else "")
 
 

@@ -22,11 +22,11 @@ SMALL = ["mesh.max_tets=12000", "mesh_coarse.max_tets=8000", "simulate_flow.time
          "simulate_flow.most_cycles=3", "simulate_flow.least_cycles=2", "simulate_flow.periodic_tolerance=0.03"]
 
 
-def anatwin(*arguments: object) -> str:
+def anatwin(*arguments: object, code: int = 0) -> str:
     """The command as a shell would start it; what it said."""
     done = subprocess.run([sys.executable, "-P", "-m", "workflows.cli", *map(str, arguments)], cwd=ROOT, text=True,
                           capture_output=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)})
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return done.stderr
 
 
@@ -143,6 +143,19 @@ def test_only_what_changed_runs_again(home, compared):
     said = anatwin("compare", home, changed, "--dry-run")
     assert "intervene: would run" in said
     assert said.count("would run") == 1
+
+
+def test_a_stent_longer_than_the_vessel_is_refused(home, compared, tmp_path):
+    """One sentence, exit code 3, no traceback; the baseline and the other variant stay."""
+    path = tmp_path / "long.yaml"
+    path.write_text("variants:\n  long:\n    intervene: {length: 300 mm}\n  by_vein:\n    dose: {route: intravenous}\n")
+    said = anatwin("compare", home, path, code=3)
+    assert "variant long failed in intervene" in said and "Traceback" not in said
+    rows = rows_of(home)
+    assert ("baseline", "L1", "pressure_drop", "mean") in rows and ("by_vein", "plasma", "clearance", "value") in rows
+    with (home.parent / "measurements.csv").open() as file:
+        lost = [line for line in csv.DictReader(file) if line["variant"] == "long"]
+    assert [line["quality"] for line in lost] == ["refused"]
 
 
 def test_nobody_is_named(out):

@@ -19,7 +19,8 @@ from solvers.geometry.lumen_mesh import Boundary, LumenMesh
 from tests import tubes
 
 LENGTH, RADIUS, NARROWING, MIDDLE = 60.0, 4.0, 0.5, 24.0  # mm
-QUICK = SimulateFlowConfig(time_step="16 ms", inlet_flow="0.3 L/min", least_cycles=2, most_cycles=3, periodic_tolerance=0.05, snapshots=3)
+QUICK = SimulateFlowConfig(time_step="16 ms", inlet_flow="0.3 L/min", least_cycles=2, most_cycles=3,
+                           periodic_tolerance=0.05, snapshots=3)
 
 
 def radius(z):

@@ -137,6 +137,7 @@ def test_a_thicker_wall_carries_less_as_the_interval_says(straight, tmp_path):
     assert rows["wall_stress", "p99"].low is None
 
 
+@pytest.mark.verify
 def test_fibres_and_tether(tmp_path):
     config = SimulateTissueConfig(law="gasser2006", tether="1e7 Pa/m", image_pressure="80 mmHg")
     out, report = solved(tmp_path, config)
