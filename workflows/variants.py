@@ -35,7 +35,7 @@ def _check(path: Path, name: str, changes: Any, baseline: Recipe) -> None:
     if wrong:
         raise BadSettings("not_of_a_variant", f"{path}: {name}: {', '.join(map(str, wrong))} cannot be set in a "
                           f"variant: what is compared shares scan, vessel and flow conditions", _listed())
-    settings.merge(changes, baseline, f"{path}: {name}")
+    settings.merge(changes, baseline, str(path))
 
 
 def _listed() -> str:

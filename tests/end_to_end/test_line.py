@@ -46,7 +46,7 @@ def home(out) -> Path:
 def compared(home, tmp_path_factory) -> Path:
     """The same case with two variants: a stent, and the drug by vein."""
     path = tmp_path_factory.mktemp("variants") / "variants.yaml"
-    path.write_text("variants:\n  stent:\n    intervene: {}\n  by_vein:\n    dose: {route: intravenous}\n")
+    path.write_text("variants:\n  stent:\n    intervene: {}\n  by_vein:\n    dose: {route: iv_bolus}\n")
     anatwin("compare", home, path)
     return path
 
@@ -148,7 +148,7 @@ def test_only_what_changed_runs_again(home, compared):
 def test_a_stent_longer_than_the_vessel_is_refused(home, compared, tmp_path):
     """One sentence, exit code 3, no traceback; the baseline and the other variant stay."""
     path = tmp_path / "long.yaml"
-    path.write_text("variants:\n  long:\n    intervene: {length: 300 mm}\n  by_vein:\n    dose: {route: intravenous}\n")
+    path.write_text("variants:\n  long:\n    intervene: {length: 300 mm}\n  by_vein:\n    dose: {route: iv_bolus}\n")
     said = anatwin("compare", home, path, code=3)
     assert "variant long failed in intervene" in said and "Traceback" not in said
     rows = rows_of(home)
