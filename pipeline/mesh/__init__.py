@@ -2,9 +2,10 @@
 
 The ends are cut square to the centreline, the wall is meshed by MMG in sizes
 that follow the local radius, each end gets a straight extension to a circle,
-layers of thin cells grow inward, Netgen fills the rest. `build` tries again with
-another density until the number of cells fits; a mesh that fails its checks is
-an error.
+layers of thin cells grow inward where the budget has room for them, Netgen fills
+the rest and MMG makes its cells regular. `build` tries again with another
+density until the number of cells fits and the mesh passes its gates, then in
+another way; where none does, that is an error.
 """
 
 from dataclasses import asdict

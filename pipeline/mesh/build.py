@@ -131,7 +131,7 @@ def _search(lumen: OpenLumen, tree: Tree, plan: Plan, way: Way, failed: list[str
             continue
         failed.append(f"{way} failed: {why}")
         n_failed += 1
-        if n_failed > 1:
+        if n_failed > 2:
             break
         density *= 0.97
     return best
@@ -204,7 +204,8 @@ def _wall(lumen: OpenLumen, tree: Tree, plan: Plan, wanted: Sizing, way: Way, sh
     vessel = lumen_wall.pulled_back(rough, moved, cut)
     for _ in range(2):
         vessel = lumen_wall.fitted(rounded(vessel), cut, lumen.ends)
-    return lumen_wall.extended(untangled(rounded(untangled(vessel))), lumen.ends, tree, replace(plan.extending, stretch=way.stretch)), ""
+    vessel = untangled(rounded(untangled(vessel)))
+    return lumen_wall.extended(vessel, lumen.ends, tree, replace(plan.extending, stretch=way.stretch)), ""
 
 
 def _fill(wall: Wall, tree: Tree, plan: Plan, wanted: Sizing, way: Way) -> tuple[LumenMesh | None, float, str]:

@@ -102,38 +102,40 @@ def transport(cells: np.ndarray, grads: np.ndarray, volumes: np.ndarray, wind: n
 
 @numba.njit(cache=True)
 def add_divergence_penalty(out: np.ndarray, cells: np.ndarray, grads: np.ndarray, volumes: np.ndarray,
-                           penalty: np.ndarray, corners: np.ndarray, u: np.ndarray) -> None:
-    """Add penalty [(grad u, grad v) - (div u, div v)] to `out` (n, 3); corners (4, 4, 10): slopes at the corners.
+                           penalty: np.ndarray, between: np.ndarray, u: np.ndarray) -> None:
+    """Add penalty [(grad u, grad v) - (div u, div v)] to `out` (n, 3); between (4, 4): the node on the edge i-j.
 
-    Both are linear in a cell, so that their products integrate by the corners' mass matrix (1 + delta) / 20.
+    Both are linear in a cell, so that their products integrate by the corners'
+    mass matrix (1 + delta) / 20. At corner m the derivative of u by coordinate i
+    is 3 u_m for i = m, else 4 u_im - u_i.
     """
-    slope, field, total = np.empty((4, 10, 3)), np.empty((4, 3, 3)), np.empty((3, 3))
+    field, total, push = np.empty((4, 3, 3)), np.empty((3, 3)), np.empty(3)
     for c in range(len(cells)):
-        for m in range(4):
-            for a in range(10):
-                for k in range(3):
-                    slope[m, a, k] = 0.0
-                    for i in range(4):
-                        slope[m, a, k] += corners[m, i, a] * grads[c, i, k]
         field[:] = 0.0
+        total[:] = 0.0
         for m in range(4):
-            for a in range(10):
+            for i in range(4):
                 for k in range(3):
+                    t = 3 * u[cells[c, m], k] if i == m else 4 * u[cells[c, between[i, m]], k] - u[cells[c, i], k]
                     for j in range(3):
-                        field[m, j, k] += slope[m, a, j] * u[cells[c, a], k]
+                        field[m, j, k] += grads[c, i, j] * t
             trace = field[m, 0, 0] + field[m, 1, 1] + field[m, 2, 2]
             for k in range(3):
                 field[m, k, k] -= trace
-        for j in range(3):
-            for k in range(3):
-                total[j, k] = field[0, j, k] + field[1, j, k] + field[2, j, k] + field[3, j, k]
-        for a in range(10):
-            for k in range(3):
-                value = 0.0
-                for m in range(4):
+                for j in range(3):
+                    total[j, k] += field[m, j, k]
+        weight = penalty[c] * volumes[c] / 20
+        for m in range(4):
+            for i in range(4):
+                for k in range(3):
+                    push[k] = 0.0
                     for j in range(3):
-                        value += slope[m, a, j] * (field[m, j, k] + total[j, k])
-                out[cells[c, a], k] += penalty[c] * volumes[c] * value / 20
+                        push[k] += weight * grads[c, i, j] * (field[m, j, k] + total[j, k])
+                    if i == m:
+                        out[cells[c, m], k] += 3 * push[k]
+                    else:
+                        out[cells[c, between[i, m]], k] += 4 * push[k]
+                        out[cells[c, i], k] -= push[k]
 
 
 @numba.njit(cache=True)

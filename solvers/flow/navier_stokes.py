@@ -183,7 +183,6 @@ class Flow:
         dots = np.einsum("cik,cjk->cij", self.grads, self.grads) * self.volumes[:, None, None]
         kernels.scatter(self.viscous, self.place, dots.reshape(-1, 16) @ exact.stiffness.reshape(16, 100))
         self.viscous *= self.fluid.viscosity
-        self._corners = taylor_hood.slopes(taylor_hood.CORNERS)
         self._lumped = np.bincount(self.tets.ravel(), np.repeat(self.volumes / 4, 4), minlength=self.n)
         self.diagonal = _diagonal(self.indptr, self.indices, len(self.nodes.points))
         rows, columns = np.repeat(self.tets, 4, axis=1).ravel(), np.tile(self.tets, (1, 4)).ravel()
@@ -256,7 +255,7 @@ class Flow:
         kernels.multiply(load, self.indptr, self.indices, self.mass, (2 * state.u - 0.5 * state.u_before) * (rho / dt))
         self._add_resolved(load, wind, state.u)
         kernels.add_divergence_penalty(load, self.nodes.cells, self.grads, self.volumes, rho * wind.penalty,
-                                       self._corners, state.u)
+                                       taylor_hood.BETWEEN, state.u)
         p = state.p + 4 / 3 * state.dp - 1 / 3 * state.dp_before
         kernels.add_pressure_force(load, self.nodes.cells, self.grads, self.volumes, taylor_hood.MEAN, p)
         load[self.fixed] = inflow[self.fixed]

@@ -16,6 +16,10 @@ from solvers.fenics import basix
 EDGES = np.array([[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]])
 """Corners of the six edges of a tetrahedron, in the order of its last six nodes."""
 
+BETWEEN = np.zeros((4, 4), np.int64)
+BETWEEN[EDGES[:, 0], EDGES[:, 1]] = BETWEEN[EDGES[:, 1], EDGES[:, 0]] = np.arange(4, 10)
+"""Node of a cell on the edge between two corners."""
+
 CORNERS = np.eye(4)
 """Barycentric coordinates of the corners."""
 

@@ -314,6 +314,17 @@ def test_folds_are_smoothed_and_points_of_three_triangles_removed() -> None:
     assert triangles.shapes(good.points, good.triangles).min() > triangles.ROUND
 
 
+def test_a_dent_through_the_other_wall_is_untangled() -> None:
+    points, faces = cylinder(24, 24, 5.0, 30.0)
+    dented = points.copy()
+    dented[24 * 12] = [-6.0, 0.3, points[24 * 12, 2]]
+    assert crossing_triangles(Surface(dented, faces)).any()
+    freed = triangles.untangled(Surface(dented, faces))
+    assert not crossing_triangles(freed).any()
+    far = np.abs(points[:, 2] - 15) > 8
+    np.testing.assert_array_equal(freed.points[far], points[far])
+
+
 def test_prisms_share_their_cuts() -> None:
     points, tets, faces, tags = tube(4, 6, 0.03, 0.004)
     assert tetrahedra.is_conforming(tets)

@@ -95,7 +95,8 @@ def test_the_penalty_acts_on_divergence_alone(tube):
     for field, divergence in ((np.column_stack([points[:, 1], -points[:, 0], 0 * points[:, 2]]), 0.0),
                               (points * [1, 2, 3], 6.0)):
         rest, laplace = np.zeros_like(field), np.zeros_like(tube.mass)
-        kernels.add_divergence_penalty(rest, tube.nodes.cells, tube.grads, tube.volumes, one, tube._corners, field)
+        kernels.add_divergence_penalty(rest, tube.nodes.cells, tube.grads, tube.volumes, one, taylor_hood.BETWEEN,
+                                       field)
         dots = np.einsum("cik,cjk->cij", tube.grads, tube.grads) * tube.volumes[:, None, None]
         kernels.scatter(laplace, tube.place, dots.reshape(-1, 16) @ taylor_hood.tensors().stiffness.reshape(16, 100))
         work = _work(tube, laplace, field) - float((rest * field).sum())
