@@ -9,8 +9,8 @@ import numpy as np
 
 from pipeline.simulate_flow.vessel import INLET, Solved, Vessel, Zero, sites, wall_triangles
 from pipeline.table import Row
-from solvers.flow import circuit, network
-from solvers.flow.network import CONTOURS, Results, stations
+from solvers.flow import network
+from solvers.flow.network import Results, stations
 from solvers.geometry.centrelines import Lesion
 from solvers.units import MMHG
 
@@ -23,12 +23,8 @@ PEAK_SHEAR = 99.0
 
 def networks(case: Vessel) -> dict[str, Zero]:
     """The 0D model on the three contours (nominal, inner, outer), with the same outlets and inflow on all."""
-    found = {}
-    for name, which in CONTOURS.items():
-        net = network.build(case.tree, case.fluid, case.lesions, which, case.around.beds)
-        beat = circuit.solve(net.circuit, case.around.pulse)
-        found[name] = Zero(net, beat, network.results(net, beat))
-    return found
+    found = network.on_contours(case.tree, case.fluid, case.lesions, case.around.beds, case.around.pulse)
+    return {name: Zero(net, beat, network.results(net, beat)) for name, (net, beat) in found.items()}
 
 
 def of_vessel(case: Vessel, found: Solved) -> Results:

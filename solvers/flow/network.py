@@ -312,10 +312,10 @@ def results(network: Network, periodic: Periodic) -> Results:
 
 
 def on_contours(tree: Tree, fluid: Fluid, lesions: Sequence[Lesion], outlets: Mapping[int, Windkessel], wave: Pulse,
-                numerics: Numerics = Numerics()) -> dict[str, Results]:
-    """`results` on each of CONTOURS, with the same outlets and inflow on all (nothing is tuned again)."""
+                numerics: Numerics = Numerics()) -> dict[str, tuple[Network, Periodic]]:
+    """Network and beat on each of CONTOURS, with the same outlets and inflow on all (nothing is tuned again)."""
     networks = {name: build(tree, fluid, lesions, which, outlets) for name, which in CONTOURS.items()}
-    return {name: results(n, circuits.solve(n.circuit, wave, numerics)) for name, n in networks.items()}
+    return {name: (n, circuits.solve(n.circuit, wave, numerics)) for name, n in networks.items()}
 
 
 def _lesion_results(network: Network, periodic: Periodic, lesion: str) -> dict[str, dict[str, float]]:
