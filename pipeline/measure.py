@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.formats import read_json
-from pipeline.stage import Config, Files, Report
+from pipeline.stage import Config, Files, Report, tell
 from pipeline.table import Row, read_rows, write_rows
 from solvers.errors import BadInput
 from solvers.statistics.uncertainty import (
+    LEAST_REFINEMENT,
     ONE_SIGMA,
     Contours,
     Interval,
@@ -160,8 +161,9 @@ def judged(row: Row, known: Evidence, config: MeasureConfig) -> Row:
     spreads = _spreads(row, rule, known)
     row = with_interval(row, combine(row.value, spreads, config.level, rule.bounds))
     bearable = config.largest_grid_error * abs(row.value or 0.0)
-    coarse_grid = row.measure in SHEAR and any(s.source == "mesh" and s.above > bearable for s in spreads)
-    if row.quality == "ok" and (coarse_grid or not known.is_periodic):
+    is_rough = any(s.source == "mesh" and s.above > bearable for s in spreads)
+    is_untold = bool(known.coarse) and known.refinement is None
+    if row.quality == "ok" and ((row.measure in SHEAR and (is_rough or is_untold)) or not known.is_periodic):
         return row.but(quality="screening")
     return row
 
@@ -212,6 +214,9 @@ def _evidence(haemodynamics: Path | None, coarse: Path | None, boundaries: Path 
     if boundaries and boundaries_coarse:
         fine_tets, coarse_tets = (_n_tets(p) for p in (boundaries, boundaries_coarse))
         refinement = (fine_tets / coarse_tets) ** (1 / 3)
+        if refinement < LEAST_REFINEMENT:
+            tell(f"  measure: the meshes are too alike ({refinement:.2f}) to tell an error; shear is marked screening")
+            refinement = None
     is_periodic = haemodynamics is None or bool(content.get("evidence", {}).get("is_periodic", False))
     return Evidence(edges_of(content) if content else {}, values, refinement, is_periodic)
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest import approx
 
+from pipeline import formats
 from pipeline.measure import Evidence, MeasureConfig, MeasureInputs, compare, edges_of, judged, measure
 from pipeline.stage import run
 from pipeline.table import Row, read_rows
@@ -149,6 +150,16 @@ def test_shear_with_a_large_grid_error_or_an_unsettled_cycle_is_screening():
         return judged(row, known, MeasureConfig()).quality
 
     assert quality(1.88) == "ok" and quality(1.85) == "screening" and quality(2.0, is_periodic=False) == "screening"
+
+
+def test_meshes_too_alike_leave_the_case_whole(tmp_path):
+    """No mesh error is claimed then, and shear is for screening."""
+    home = write_case(tmp_path / "sub-07")
+    formats.write_json(home / "mesh_coarse/boundaries.json", {"quality": {"n_tets": 47000}})
+    done = run(measure, inputs(home), MeasureConfig(), home / "measure")
+    rows = read_rows(done.measurements)
+    assert row_of(rows, "pressure_drop", "mean").sources == "segmentation"
+    assert row_of(rows, "tawss", "mean").quality == "screening"
 
 
 def test_rows_of_other_stages_keep_their_own_interval():
