@@ -242,8 +242,10 @@ def _ratio(above: np.ndarray, below: np.ndarray, out: np.ndarray) -> None:
 
 @numba.njit(cache=True)
 def bicgstab(indptr: np.ndarray, indices: np.ndarray, values: np.ndarray, diagonal: np.ndarray, b: np.ndarray,
-             x: np.ndarray, tolerance: float, most: int) -> int:
+             x: np.ndarray, tolerance: float, least: int, most: int) -> int:
     """Solve A x = b for three right-hand sides (n, 3), Jacobi preconditioned, in place; iterations, -1 if not done.
+
+    least: iterations that are always made, for an extrapolated guess that is good enough at every step drifts away.
 
     Source: van der Vorst 1992, doi:10.1137/0913035.
     """
@@ -262,7 +264,7 @@ def bicgstab(indptr: np.ndarray, indices: np.ndarray, values: np.ndarray, diagon
     alpha, omega, some, other = np.ones(3), np.ones(3), np.zeros(3), np.zeros(3)
     for iteration in range(most + 1):
         _dots(r, r, some)
-        if np.sqrt(some.sum()) <= target:
+        if iteration >= least and np.sqrt(some.sum()) <= target or some.sum() == 0.0:
             return iteration
         _dots(shadow, r, fresh)
         for k in range(3):

@@ -263,7 +263,7 @@ class Flow:
         u = wind.nodal.copy()
         u[self.fixed] = inflow[self.fixed]
         iterations = kernels.bicgstab(self.indptr, self.indices, values, values[self.diagonal], load, u,
-                                      self.stepping.tolerance, 200)
+                                      self.stepping.tolerance, 2, 200)
         if iterations < 0:
             raise DidNotConverge("velocity_solve", f"the velocity system was not solved at t = {state.time:.4f} s",
                                  "a small residual in 200 iterations", "Take a smaller time step.", state)
