@@ -2,10 +2,10 @@
 
 The ends are cut square to the centreline, the wall is meshed by MMG in sizes
 that follow the local radius, each end gets a straight extension to a circle,
-layers of thin cells grow inward where the budget has room for them, Netgen fills
-the rest and MMG makes its cells regular. `build` tries again with another
-density until the number of cells fits and the mesh passes its gates, then in
-another way; where none does, that is an error.
+layers of thin cells grow inward where they are asked for, Netgen fills the rest
+and MMG makes its cells regular. Where the mesh does not pass its gates, `build`
+tries again with a somewhat higher density, then in another way; where none
+does, that is an error.
 """
 
 from dataclasses import asdict
@@ -34,10 +34,13 @@ SOURCES = ["Schoeberl 1997 (Netgen), doi:10.1007/s007910050004",
 
 
 class MeshConfig(Config):
-    max_tets: int = 50_000
-    """The density is chosen so that the mesh has at most this many tetrahedra and not many fewer."""
-    wall_layers: int = 3
-    """At most: fewer where the budget would leave too few cells across the vessel."""
+    cells_across: float = 3.7
+    """Cells over the diameter of the healthy lumen; nearly twice as many where it is narrowed."""
+    max_tets: int = 200_000
+    """Where the mesh would have more tetrahedra, there are fewer cells across."""
+    wall_layers: int = 0
+    """At most: fewer where they do not fit, or max_tets would leave too few cells across. Each of them adds about as
+    many cells as the mesh without layers has."""
     layer_growth: float = 1.5
     layer_share: float = 0.25
     """Thickness of all layers relative to the local radius; less where there is room for fewer layers only."""
@@ -48,7 +51,8 @@ class MeshConfig(Config):
     volume_tolerance: float = 0.01
     least_scaled_jacobian: float = 0.05
     """Of cells in the core; those in layers are meant to be flat and may have a hundredth."""
-    time_limit: Time = "120 s"
+    time_limit: Time = "60 s"
+    """CPU time of one call of a mesher."""
     memory_limit_gb: float = 4.0
 
 
@@ -64,6 +68,7 @@ class MeshOutputs(Files):
 
 class MeshReport(Report):
     method: str
+    cells_across: float
     n_tets: int
     n_points: int
     wall_layers: int
@@ -87,15 +92,19 @@ def mesh(inputs: MeshInputs, config: MeshConfig, outputs: MeshOutputs) -> MeshRe
     volume = float(tetrahedra.volumes(made.mesh.points, made.mesh.tets).sum())
     write_lumen_mesh(outputs.mesh, outputs.boundaries, made.mesh, asdict(shapes) | {
         "n_points": len(made.mesh.points), "self_intersections": made.crossings, "wall_layers": made.n_layers,
-        "thinned_layers_fraction": made.thinned, "method": made.method, "volume": volume, "volume_change": change})
+        "thinned_layers_fraction": made.thinned, "method": made.method, "cells_across": made.across,
+        "volume": volume, "volume_change": change})
     return _report(made, shapes, volume, change)
 
 
 def _plan(config: MeshConfig) -> building.Plan:
+    if config.cells_across <= 0 or config.max_tets <= 0:
+        raise BadInput("bad_density", "the mesh has no cells", "mesh.cells_across and mesh.max_tets above 0")
     layering = Layering(config.wall_layers, config.layer_growth, config.layer_share) if config.wall_layers else None
     extending = Extending(1.25 * config.extension_diameters, config.extension_diameters)
     ways = sorted(("netgen", "netgen_advancing"), key=lambda way: way != config.method)
-    return building.Plan(config.max_tets, layering, extending, Limits(float(config.time_limit), config.memory_limit_gb),
+    return building.Plan(config.cells_across, config.max_tets, layering, extending,
+                         Limits(float(config.time_limit), config.memory_limit_gb),
                          building.Gates(config.least_scaled_jacobian, most_change=config.volume_tolerance), tuple(ways))
 
 
@@ -111,7 +120,8 @@ def _read(path: Path) -> Surface:
 def _report(made: building.Made, shapes: Quality, volume: float, change: float) -> MeshReport:
     lengths = [length / (2 * end.radius) for end, length in zip(made.wall.ends, made.wall.lengths, strict=True)]
     return MeshReport(
-        method=made.method, n_tets=shapes.n_tets, n_points=len(made.mesh.points), wall_layers=made.n_layers,
+        method=made.method, cells_across=round(made.across, 3), n_tets=shapes.n_tets,
+        n_points=len(made.mesh.points), wall_layers=made.n_layers,
         thinned_layers_fraction=round(made.thinned, 4), n_outlets=len(made.mesh.outlets),
         shortest_extension_diameters=round(min(lengths), 2), min_dihedral_deg=round(shapes.min_dihedral_deg, 2),
         min_scaled_jacobian=round(shapes.min_scaled_jacobian, 4),

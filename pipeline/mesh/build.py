@@ -1,4 +1,4 @@
-"""One lumen to one mesh: the wall's density is chosen so that the number of tetrahedra asked for comes out."""
+"""One lumen to one mesh of the density asked for, or of the nearest that can be made, by the first way that works."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,11 +18,16 @@ from solvers.geometry.lumen_wall import Extending, OpenLumen, Wall
 from solvers.geometry.shortening import Shortening
 from solvers.geometry.sizing import Sizing
 from solvers.geometry.surface import Surface
-from solvers.geometry.tetrahedra import scaled_jacobians, volumes
+from solvers.geometry.tetrahedra import eased, scaled_jacobians, volumes
 from solvers.geometry.triangles import rounded, untangled
 
-AIM = (0.80, 1.0)
-"""The number of tetrahedra may be this part of the greatest one."""
+RAISES = (1.0, 1.04, 1.1, 1.17)
+"""Densities that are tried, over the one asked for: other triangles, then smaller ones, where these cut each other or
+cells are flat. The last one leaves a mesh of two thirds of a density distinctly coarser than one of the density."""
+EASED = 2.0
+"""Cells of the core that are flatter than this many times the gate are worked on."""
+ROOM = 0.75
+"""Part of the greatest number of cells that is aimed at where the density asked for would give more."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +42,12 @@ class Gates:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for. max_tets: the mesh has at most so many; gates: what every mesh must pass; core: edge length
-    in the core over that at the wall; stretch: how much longer than wide cells are along calm vessels; methods: ways
-    to fill the core, in order; least_across: cells over a diameter without which there is no room for layers."""
+    """What is asked for. across: cells over a healthy diameter; max_tets: the mesh has at most so many; gates: what
+    every mesh must pass; core: edge length in the core over that at the wall; stretch: how much longer than wide cells
+    are along calm vessels; methods: ways to fill the core, in order; least_across: where max_tets would leave fewer
+    cells over a diameter, there are fewer layers instead."""
 
+    across: float
     max_tets: int
     layering: Layering | None
     extending: Extending
@@ -54,23 +61,39 @@ class Plan:
 
 @dataclass(frozen=True)
 class Made:
-    """The mesh, the wall it has, and how it was made. crossings: triangles of the wall that cut others."""
+    """The mesh, the wall it has, and how it was made. across: cells over a healthy diameter; crossings: triangles of
+    the wall that cut others."""
 
     mesh: LumenMesh
     wall: Wall
     n_layers: int
+    across: float
     thinned: float
     method: str
     crossings: int
 
 
 @dataclass(frozen=True)
+class Failure:
+    """Why there is no mesh. in_core: the wall was good, so that another mesher may fill it."""
+
+    why: str
+    in_core: bool = False
+
+    @property
+    def is_slow(self) -> bool:
+        return child.OUT_OF_TIME in self.why
+
+
+@dataclass(frozen=True)
 class Way:
-    """One way to make the mesh: by which mesher, with which layers, how much longer than wide cells may be."""
+    """One way to make the mesh: by which mesher, with which layers, how much longer than wide cells may be, at which
+    densities over the one asked for."""
 
     method: str
     layering: Layering | None
     stretch: float
+    raises: tuple[float, ...] = RAISES
 
     @property
     def n_layers(self) -> int:
@@ -81,60 +104,76 @@ class Way:
 
 
 def build(lumen: OpenLumen, tree: Tree, plan: Plan) -> Made:
-    """The finest mesh found that has at most `max_tets` and passes the gates, by the first way that works."""
-    failed: list[str] = []
-    best: Made | None = None
+    """A mesh of the density asked for that passes the gates, by the first way that works.
+
+    Where this density cannot be meshed a somewhat higher one is tried, and a lower one where there would be more
+    than `max_tets` cells; `method` says so.
+    """
+    failed: list[Failure] = []
     for way in _ways(lumen, tree, plan):
-        made = _search(lumen, tree, plan, way, failed)
-        if made is not None and (best is None or len(made.mesh.tets) > len(best.mesh.tets)):
-            best = replace(made, method="; ".join([str(way), *dict.fromkeys(failed)]))
-            if len(made.mesh.tets) >= AIM[0] * plan.max_tets:
-                break
-            failed.append(f"{way} gave {len(made.mesh.tets)} cells only")
-    if best is not None:
-        return best
-    raise DidNotConverge("no_mesh", f"No way gave a mesh: {'; '.join(dict.fromkeys(failed)) or 'it has no room'}",
-                         f"at most {plan.max_tets} tetrahedra",
-                         "Raise mesh.max_tets, or look at the surface for folds and for vessels that touch.")
+        if way.method != plan.methods[0] and not any(f.in_core and not f.is_slow for f in failed):
+            continue  # it fills the core, and would meet the same wall
+        made, failures = _search(lumen, tree, plan, way)
+        failed += failures
+        if made is not None:
+            return replace(made, method="; ".join([str(way), *_changed(made.across, plan), *_reasons(failed)]))
+    raise DidNotConverge("no_mesh", f"No way gave a mesh: {'; '.join(_reasons(failed)) or 'it has no room'}",
+                         f"about {plan.across:g} cells across and at most {plan.max_tets} tetrahedra",
+                         "Try other mesh.cells_across, or look at the surface for folds and for vessels that touch.")
+
+
+def _reasons(failed: list[Failure]) -> list[str]:
+    return list(dict.fromkeys(f.why for f in failed))
+
+
+def _changed(across: float, plan: Plan) -> list[str]:
+    """What is to be told of the density, when it is not the one asked for."""
+    if np.isclose(across, plan.across):
+        return []
+    why = f"to have at most {plan.max_tets} tetrahedra" if across < plan.across else "as the one asked for failed"
+    return [f"{across:.2f} instead of {plan.across:g} cells across, {why}"]
 
 
 def _ways(lumen: OpenLumen, tree: Tree, plan: Plan) -> Iterator[Way]:
-    """As many layers as there is room for, then fewer, then none by each mesher, at last without long cells."""
+    """With the layers asked for, or fewer; without, by each mesher; at last without long cells."""
+    first, *others = plan.methods
     for n in range(0 if plan.layering is None else plan.layering.n, 0, -1):
-        way = Way(plan.methods[0], plan.layering.with_fewer(n) if plan.layering else None, plan.stretch)
-        if _across(lumen, tree, plan, way) >= plan.least_across:
+        way = Way(first, plan.layering.with_fewer(n) if plan.layering else None, plan.stretch, RAISES[::2])
+        if _affordable(lumen, tree, plan, way) >= min(plan.least_across, plan.across):
             yield way
-    yield from (Way(method, None, stretch) for stretch in (plan.stretch, 1.0) for method in plan.methods)
+    yield Way(first, None, plan.stretch)
+    yield from (Way(method, None, plan.stretch, RAISES[:1]) for method in others)
+    yield Way(first, None, 1.0, RAISES[::2])
 
 
-def _across(lumen: OpenLumen, tree: Tree, plan: Plan, way: Way) -> float:
-    """About how many cells over a healthy diameter there is room for."""
-    return _density(lumen, tree, plan, way) * Sizing().across
-
-
-def _search(lumen: OpenLumen, tree: Tree, plan: Plan, way: Way, failed: list[str]) -> Made | None:
-    """The density at which the number of cells fits, in a few attempts; reasons of failure are appended."""
+def _search(lumen: OpenLumen, tree: Tree, plan: Plan, way: Way) -> tuple[Made | None, list[Failure]]:
+    """The mesh of the density asked for, or of one near to it; and what failed before."""
     short = shortening.shortened(tree, way.stretch, Sizing().window)
-    density, best, tried = _density(lumen, tree, plan, way), None, []
-    n_failed = 0
-    for _ in range(6):
-        made, why = _attempt(lumen, tree, plan, way, short, density)
-        n = 0 if made is None else len(made.mesh.tets)
-        if made is not None:
-            tried.append((density, n))
-            if not why and n <= plan.max_tets and (best is None or n > len(best.mesh.tets)):
-                best = made
-        if best is not None and n == len(best.mesh.tets) and n >= AIM[0] * plan.max_tets:
-            return best
-        if made is not None and not AIM[0] * plan.max_tets <= n <= AIM[1] * plan.max_tets:
-            density *= (0.91 * plan.max_tets / n) ** (1 / _power(tried))
-            continue
-        failed.append(f"{way} failed: {why}")
-        n_failed += 1
-        if n_failed > 2:
+    across = _affordable(lumen, tree, plan, way)
+    failed: list[Failure] = []
+    for factor in way.raises:
+        made, failure, used = _lowered(lumen, tree, plan, way, short, across * factor)
+        if failure is None:
+            return made, failed
+        failed.append(replace(failure, why=f"{way} failed at {used:.2f} across: {failure.why}"))
+        if failure.is_slow:
             break
-        density *= 0.97
-    return best
+        across = used / factor
+    return None, failed
+
+
+def _lowered(lumen: OpenLumen, tree: Tree, plan: Plan, way: Way, short: Shortening, across: float
+             ) -> tuple[Made | None, Failure | None, float]:
+    """As `_attempt`, at a lower density where this one gives more cells than allowed; and the density."""
+    tried: list[tuple[float, int]] = []
+    for _ in range(4):
+        made, failure = _attempt(lumen, tree, plan, way, short, across)
+        n = 0 if made is None else len(made.mesh.tets)
+        if n <= plan.max_tets:
+            return made, failure, across
+        tried.append((across, n))
+        across *= (0.92 * plan.max_tets / n) ** (1 / _power(tried))
+    return None, Failure(f"it has {tried[-1][1]} tetrahedra"), tried[-1][0]
 
 
 def _power(tried: list[tuple[float, int]]) -> float:
@@ -145,44 +184,51 @@ def _power(tried: list[tuple[float, int]]) -> float:
     return float(np.clip(np.log(m / n) / np.log(b / a), 1.5, 4.0))
 
 
-def _density(lumen: OpenLumen, tree: Tree, plan: Plan, way: Way) -> float:
-    """The factor on the sizing at which about nine tenths of the cells are expected."""
+def _affordable(lumen: OpenLumen, tree: Tree, plan: Plan, way: Way) -> float:
+    """Cells over a healthy diameter: as asked for, or fewer where more than `max_tets` tetrahedra are expected."""
     length = sum(plan.extending.length(end) / (2 * end.radius) for end in lumen.ends) / way.stretch
     factor = shortening.shortened(tree, way.stretch, Sizing().window).factor
-    low, high = 0.05, 20.0
-    for _ in range(40):
+
+    def expected(across: float) -> float:
+        return sizing.expected_tets(tree, Sizing().with_across(across), length, way.n_layers, factor)
+
+    if expected(plan.across) <= plan.max_tets:
+        return plan.across
+    low, high = 0.05 * plan.across, plan.across
+    for _ in range(30):
         middle = float(np.sqrt(low * high))
-        expected = sizing.expected_tets(tree, Sizing().scaled(middle), length, way.n_layers, factor)
-        low, high = (middle, high) if expected < 0.9 * plan.max_tets else (low, middle)
+        low, high = (middle, high) if expected(middle) < ROOM * plan.max_tets else (low, middle)
     return low
 
 
 def _attempt(lumen: OpenLumen, tree: Tree, plan: Plan, way: Way, short: Shortening,
-             density: float) -> tuple[Made | None, str]:
-    """A mesh of this density and what is wrong with it (nothing: it passes the gates), or why there is none."""
-    wanted = Sizing().scaled(density)
+             across: float) -> tuple[Made | None, Failure | None]:
+    """A mesh of this density, and why it cannot be used, or why there is none."""
+    wanted = Sizing().with_across(across)
     wall, why = _wall(lumen, tree, plan, wanted, way, short)
     if wall is None:
-        return None, why
+        return None, Failure(why)
     crossings = int(crossing_triangles(wall.surface).sum())
     if crossings:
-        return None, f"{crossings} triangles of the wall cut others"
+        return None, Failure(f"{crossings} triangles of the wall cut others")
+    change = wall.volume / lumen.volume - 1
+    if abs(change) > plan.gates.most_change:
+        return None, Failure(f"the lumen's volume changed by {100 * change:.2f} %")
     mesh, thinned, why = _fill(wall, tree, plan, wanted, way)
     if mesh is None:
-        return None, why
-    made = Made(mesh, wall, way.n_layers, thinned, "", crossings)
-    return made, _fault(made, wall.volume / lumen.volume - 1, plan.gates)
+        return None, Failure(why, in_core=True)
+    made = Made(mesh, wall, way.n_layers, across, thinned, "", crossings)
+    why = _fault(made, plan.gates)
+    return made, Failure(why, in_core=True) if why else None
 
 
-def _fault(made: Made, change: float, gates: Gates) -> str:
-    """Why a solver could not use the mesh, or nothing. change: relative, of the vessel's volume."""
+def _fault(made: Made, gates: Gates) -> str:
+    """Why a solver could not use the mesh, or nothing."""
     mesh, shape = made.mesh, scaled_jacobians(made.mesh.points, made.mesh.tets)
     n_flat = 3 * made.n_layers * len(made.wall.surface.triangles)
     worst = float(shape[n_flat:].min()), float(shape[:n_flat].min(initial=1.0))
     if min(worst) <= 0:
         return f"{int((shape <= 0).sum())} cells are inverted"
-    if abs(change) > gates.most_change:
-        return f"the lumen's volume changed by {100 * change:.2f} %"
     if worst[0] < gates.least_jacobian or worst[1] < gates.in_layers:
         return f"the flattest cells have scaled Jacobians of {worst[0]:.3f} (core) and {worst[1]:.3f} (layers)"
     stuck = int(np.isin(mesh.tets, mesh.triangles_of(lumen_mesh.WALL)).all(axis=1).sum())
@@ -245,7 +291,8 @@ def _core(hull: Hull, tree: Tree, plan: Plan, wanted: Sizing, way: Way
         return None, why
     if not _starts_with(made["points"], surface.points):
         return None, "MMG moved the surface"
-    return (made["points"], made["tets"].astype(np.int64)), ""
+    points, tets = made["points"], made["tets"].astype(np.int64)
+    return (eased(points, tets, len(surface.points), EASED * plan.gates.least_jacobian), tets), ""
 
 
 def _starts_with(points: np.ndarray, first: np.ndarray) -> bool:

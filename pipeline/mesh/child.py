@@ -6,6 +6,7 @@ named in it, and writes made.npz.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,13 +17,15 @@ from typing import Any
 import numpy as np
 
 Arrays = dict[str, Any]
+OUT_OF_TIME = "ran out of time"
+"""Part of what is told of a call that met its limit of seconds."""
 
 
 @dataclass(frozen=True)
 class Limits:
     """CPU seconds and memory of one native call."""
 
-    seconds: float = 120.0
+    seconds: float = 60.0
     memory_gb: float = 4.0
 
 
@@ -37,7 +40,9 @@ def call(task: str, limits: Limits, **given: Any) -> tuple[Arrays | None, str]:
             done = subprocess.run(command, timeout=3 * limits.seconds, env=environment, cwd=folder,
                                   capture_output=True, check=False)
         except subprocess.TimeoutExpired:
-            return None, f"{task} took longer than {3 * limits.seconds:g} s"
+            return None, f"{task} {OUT_OF_TIME} ({3 * limits.seconds:g} s)"
+        if done.returncode == -signal.SIGXCPU:
+            return None, f"{task} {OUT_OF_TIME} ({limits.seconds:g} CPU-s)"
         if done.returncode != 0 or not (folder / "made.npz").exists():
             told = done.stderr.decode(errors="replace").strip().splitlines()
             return None, f"{task} ended with code {done.returncode}{': ' + told[-1] if told else ''}"

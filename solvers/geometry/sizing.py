@@ -46,6 +46,10 @@ class Sizing:
         """`factor` times as many cells everywhere."""
         return Sizing(self.across * factor, self.across_narrow * factor, self.slope, self.window)
 
+    def with_across(self, across: float) -> "Sizing":
+        """This many cells over a healthy diameter, and as many more as now where it is narrowed."""
+        return self.scaled(across / self.across)
+
 
 def locate(points: np.ndarray, tree: Tree) -> Station:
     """The nearest branch and abscissa of each point (n, 3).
@@ -90,10 +94,13 @@ def along(branch: Branch, sizing: Sizing) -> tuple[np.ndarray, np.ndarray]:
 
 
 def narrowness(branch: Branch, window: float) -> np.ndarray:
-    """How much the vessel is narrowed at its samples (k,): 0 where it is healthy, 1 from `NARROW` on."""
+    """How much the vessel is narrowed at its samples (k,): 0 where it is healthy, 1 from `NARROW` on.
+
+    It is narrowed between two wider places; a vessel that tapers to its end is not.
+    """
     radius = sampled(branch)[3]
     width = max(3, min(int(window / STEP), len(radius) // 2 * 2 - 1)) | 1
-    healthy = grey_closing(radius, size=width, mode="nearest")
+    healthy = grey_closing(np.pad(radius, width, mode="edge"), size=width)[width:-width]
     return np.clip((1 - radius / healthy) / NARROW, 0, 1)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 FACES = np.array([[1, 2, 3], [0, 3, 2], [0, 1, 3], [0, 2, 1]])
 """Corners of the face opposite to each corner, wound so that normals point outward."""
@@ -47,6 +48,45 @@ def scaled_jacobians(points: np.ndarray, tets: np.ndarray) -> np.ndarray:
     product = np.stack([np.prod([length[:, i, j] for j in range(4) if j != i], axis=0) for i in range(4)], axis=1)
     jacobian = 6 * volumes(points, tets)
     return np.sqrt(2) * jacobian / np.maximum(product.max(axis=1), np.abs(jacobian)).clip(1e-300)
+
+
+_WAYS = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if x or y or z], float)
+_WAYS /= np.linalg.norm(_WAYS, axis=1, keepdims=True)
+
+
+def eased(points: np.ndarray, tets: np.ndarray, n_fixed: int, least: float, sweeps: int = 6) -> np.ndarray:
+    """`points` with the corners of cells flatter than `least` (scaled Jacobian) moved, each to where the flattest
+    cell around it is least flat. The first `n_fixed` points stay."""
+    points = points.copy()
+    around = sparse.csr_matrix((np.ones(tets.size), (tets.ravel(), np.arange(len(tets)).repeat(4))),
+                               shape=(len(points), len(tets)))
+    for _ in range(sweeps):
+        flat = scaled_jacobians(points, tets) < least
+        moving = np.unique(tets[flat])
+        moving = moving[moving >= n_fixed]
+        before = points[moving]
+        for v in moving:
+            points[v] = _eased_point(points, tets[around[v].indices], v)
+        if np.array_equal(before, points[moving]):
+            break
+    return points
+
+
+def _eased_point(points: np.ndarray, near: np.ndarray, v: int) -> np.ndarray:
+    """The best place found for point `v`, a corner of the cells `near` (k, 4), by steps that get shorter."""
+    corners, own = points[near], near == v
+    step = 0.4 * float(np.linalg.norm(corners - points[v], axis=2)[~own].min())
+    best, place = scaled_jacobians(points, near).min(), points[v].copy()
+    for _ in range(5):
+        trials = place + step * _WAYS
+        moved = np.where(own[None, :, :, None], trials[:, None, None, :], corners[None])
+        flattest = scaled_jacobians(moved.reshape(-1, 3), np.arange(moved.size // 3).reshape(-1, 4))
+        flattest = flattest.reshape(len(trials), -1).min(axis=1)
+        if flattest.max() > best:
+            best, place = flattest.max(), trials[flattest.argmax()]
+        else:
+            step /= 2
+    return place
 
 
 def quality(points: np.ndarray, tets: np.ndarray) -> Quality:

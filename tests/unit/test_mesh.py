@@ -1,6 +1,8 @@
 """The lumen in tetrahedra: a narrowed trunk that forks, from files to files; and the tools it is made with."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from pipeline.lumen_mesh import read_lumen_mesh, read_quality
 from pipeline.mesh import MeshConfig, MeshInputs, MeshOutputs, child, mesh
 from pipeline.stage import read_record, run
 from solvers.errors import BadInput, DidNotConverge
-from solvers.geometry import isosurface, layers, tetrahedra, triangles
+from solvers.geometry import isosurface, layers, sizing, tetrahedra, triangles
 from solvers.geometry.centrelines import Branch, Tree
 from solvers.geometry.intersections import crossing_triangles
 from solvers.geometry.layers import Layering, Rim
@@ -22,7 +24,7 @@ from tests.tubes import OUTLET, cylinder, tube
 from tests.unit.vessel_shapes import curve, grid_around, narrowed, tube_field
 
 TRUNK, DAUGHTER, THROAT_AT, PERCENT = 5.0, 3.6, 26.0, 50.0
-BUDGET = 6000
+ACROSS = 2.5
 
 
 def shape() -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -55,7 +57,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> MeshInputs:
 
 @pytest.fixture(scope="module")
 def done(inputs: MeshInputs, tmp_path_factory: pytest.TempPathFactory) -> MeshOutputs:
-    return run(mesh, inputs, MeshConfig(max_tets=BUDGET), tmp_path_factory.mktemp("done") / "mesh")
+    return run(mesh, inputs, MeshConfig(cells_across=ACROSS), tmp_path_factory.mktemp("done") / "mesh")
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +75,20 @@ def closed(found: LumenMesh) -> Surface:
     return Surface(1000 * found.points, found.triangles)
 
 
-def test_the_budget_is_kept_and_used(made: LumenMesh) -> None:
-    assert 0.75 * BUDGET <= len(made.tets) <= BUDGET
+def test_as_many_edges_around_the_ends_as_asked_for(made: LumenMesh, done: MeshOutputs) -> None:
+    for cap in made.boundaries[1:]:
+        n_edges = (closed(made).but(triangles=made.triangles_of(cap.tag)).edges[1] == 1).sum()
+        assert 0.8 < n_edges / (np.pi * ACROSS) < 1.7
+    assert read_quality(done.boundaries)["cells_across"] == ACROSS
+
+
+def test_fewer_cells_across_where_there_would_be_too_many_tetrahedra(inputs: MeshInputs, made: LumenMesh,
+                                                                     tmp_path: Path) -> None:
+    most = int(0.8 * len(made.tets))
+    told = read_quality(run(mesh, inputs, MeshConfig(cells_across=ACROSS, max_tets=most), tmp_path / "mesh").boundaries)
+    assert 0.6 * most <= told["n_tets"] <= most
+    assert 0.6 * ACROSS < told["cells_across"] < ACROSS
+    assert f"to have at most {most} tetrahedra" in told["method"]
 
 
 def test_cells_fill_the_boundary_and_none_is_flat(made: LumenMesh, done: MeshOutputs) -> None:
@@ -144,15 +158,15 @@ def test_cells_are_small_where_the_vessel_is_narrow(made: LumenMesh) -> None:
 
 
 def test_the_same_settings_give_the_same_bytes(inputs: MeshInputs, done: MeshOutputs, tmp_path: Path) -> None:
-    again = run(mesh, inputs, MeshConfig(max_tets=BUDGET), tmp_path / "mesh")
+    again = run(mesh, inputs, MeshConfig(cells_across=ACROSS), tmp_path / "mesh")
     assert again.mesh.read_bytes() == done.mesh.read_bytes()
     assert again.boundaries.read_bytes() == done.boundaries.read_bytes()
 
 
-def test_layers_where_there_is_room(inputs: MeshInputs, made: LumenMesh, tmp_path: Path) -> None:
-    out = run(mesh, inputs, MeshConfig(max_tets=18_000), tmp_path / "mesh")
+def test_layers_where_they_are_asked_for(inputs: MeshInputs, made: LumenMesh, tmp_path: Path) -> None:
+    out = run(mesh, inputs, MeshConfig(cells_across=ACROSS, wall_layers=2), tmp_path / "mesh")
     found, told = read_lumen_mesh(out.mesh, out.boundaries), read_quality(out.boundaries)
-    assert told["wall_layers"] >= 1
+    assert told["wall_layers"] == 2
     assert tetrahedra.is_conforming(found.tets)
     assert tetrahedra.volumes(1000 * found.points, found.tets).sum() == pytest.approx(closed(found).volume, rel=1e-9)
     assert told["min_scaled_jacobian"] >= 0.01
@@ -172,29 +186,69 @@ def first_heights(found: LumenMesh) -> np.ndarray:
                      if (key := tuple(face)) in wall])
 
 
-def test_a_second_way_when_the_first_fails(inputs: MeshInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = child.call
+Call = Callable[..., tuple[child.Arrays | None, str]]
 
-    def failing(task, limits, **given):
-        if task == "netgen" and given["delaunay"]:
-            return None, "netgen ended with code -11"
-        return real(task, limits, **given)
 
-    monkeypatch.setattr(child, "call", failing)
-    out = run(mesh, inputs, MeshConfig(max_tets=4000), tmp_path / "mesh")
+def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[str, child.Arrays], str]) -> list[str]:
+    """From here on a mesher dies where `fails` gives a reason; the names of those that were called."""
+    real: Call = child.call
+    called: list[str] = []
+
+    def call(task: str, limits: child.Limits, **given: Any) -> tuple[child.Arrays | None, str]:
+        called.append(task)
+        why = fails(task, given)
+        return (None, why) if why else real(task, limits, **given)
+
+    monkeypatch.setattr(child, "call", call)
+    return called
+
+
+def test_another_mesher_when_the_first_fails(inputs: MeshInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                             ) -> None:
+    failing(monkeypatch, lambda task, given: "ended with code -11" if task == "netgen" and given["delaunay"] else "")
+    out = run(mesh, inputs, MeshConfig(cells_across=1.8), tmp_path / "mesh")
     told = read_quality(out.boundaries)
     assert told["method"].startswith("mmg+netgen_advancing")
     assert "code -11" in told["method"]
+    assert told["cells_across"] == 1.8
     assert told["min_scaled_jacobian"] >= 0.05
     assert read_record(tmp_path / "mesh")["report"]["n_tets"] == told["n_tets"]
 
 
-def test_no_way_left_is_told(inputs: MeshInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "call", lambda task, limits, **given: (None, f"{task} took longer than 1 s"))
+def test_a_higher_density_when_this_one_cannot_be_meshed(inputs: MeshInputs, tmp_path: Path,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    first: list[float] = []
+
+    def fails(task: str, given: child.Arrays) -> str:
+        if task == "mmg_surface":
+            first.append(given["size"].min())
+        return "it folds" if task == "mmg_surface" and first[-1] > 0.93 * first[0] else ""
+
+    failing(monkeypatch, fails)
+    told = read_quality(run(mesh, inputs, MeshConfig(cells_across=2.0), tmp_path / "mesh").boundaries)
+    assert 2.0 < told["cells_across"] < 2.0 * 1.23  # a mesh of 1.5 times as many cells across still is distinctly finer
+    assert "instead of 2 cells across, as the one asked for failed" in told["method"]
+    assert "it folds" in told["method"]
+
+
+def test_no_way_left_is_told_soon(inputs: MeshInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mesher that runs out of time is not started again and again, nor one that would meet the same bad wall."""
+    called = failing(monkeypatch, lambda task, given: f"{task} {child.OUT_OF_TIME} (1 s)" if task == "netgen" else "")
     with pytest.raises(DidNotConverge) as told:
-        run(mesh, inputs, MeshConfig(max_tets=4000), tmp_path / "mesh")
+        run(mesh, inputs, MeshConfig(cells_across=1.8), tmp_path / "mesh")
     assert told.value.code == "no_mesh"
-    assert "took longer" in str(told.value)
+    assert child.OUT_OF_TIME in str(told.value)
+    assert called.count("netgen") == 2
+    called = failing(monkeypatch, lambda task, given: "it folds")
+    with pytest.raises(DidNotConverge):
+        run(mesh, inputs, MeshConfig(cells_across=1.8), tmp_path / "mesh")
+    assert len(called) <= 6
+
+
+def test_no_cells_are_refused(inputs: MeshInputs, tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as told:
+        run(mesh, inputs, MeshConfig(cells_across=0), tmp_path / "mesh")
+    assert told.value.code == "bad_density"
 
 
 def test_native_calls_are_limited_in_time_and_may_die() -> None:
@@ -203,6 +257,7 @@ def test_native_calls_are_limited_in_time_and_may_die() -> None:
                            size=np.full(len(points), 0.02), hausd=0.001, hgrad=1.3)
     assert made is None
     assert "mmg_surface" in why
+    assert child.OUT_OF_TIME in why
     made, why = child.call("netgen", child.Limits(), points=points[:3])
     assert made is None
     assert "KeyError" in why
@@ -240,6 +295,16 @@ def test_into_dolfinx(made: LumenMesh) -> None:
 # The tools
 
 
+def test_a_taper_is_not_narrowed_and_a_throat_is() -> None:
+    points = curve([0, 0, 0], [0, 0, 30], [0, 0, 60])
+    taper, throat = np.linspace(5, 2, len(points)), narrowed(points, TRUNK, 30.0, PERCENT, 16)
+    for radius, at_end, in_middle in ((taper, 0.0, 0.0), (throat, 0.0, 1.0)):
+        area = np.pi * radius**2
+        narrow = sizing.narrowness(Branch(points, radius, area, area, area, -1, "abdominal_aorta"), 40.0)
+        assert narrow[[0, -1]] == pytest.approx(at_end, abs=1e-9)
+        assert narrow[len(narrow) // 2] == pytest.approx(in_middle, abs=1e-9)
+
+
 def test_shape_of_the_regular_tetrahedron() -> None:
     points = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], float)
     tets = np.array([[0, 2, 1, 3]])
@@ -247,6 +312,22 @@ def test_shape_of_the_regular_tetrahedron() -> None:
     assert tetrahedra.volumes(points, tets)[0] == pytest.approx(8 / 3)
     assert tetrahedra.scaled_jacobians(points, tets)[0] == pytest.approx(1)
     np.testing.assert_allclose(np.degrees(tetrahedra.dihedral_angles(points, tets)), np.degrees(np.arccos(1 / 3)))
+
+
+def test_flat_cells_are_eased_and_the_boundary_stays() -> None:
+    """The corners of a cube and a point near to one of its faces: the best place for that one is the middle."""
+    corners = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
+    faces = np.array([(0, 1, 3), (0, 3, 2), (4, 6, 7), (4, 7, 5), (0, 4, 5), (0, 5, 1), (2, 3, 7), (2, 7, 6), (0, 2, 6),
+                      (0, 6, 4), (1, 5, 7), (1, 7, 3)])
+    points = np.vstack([corners, [0.1, 0.2, 0.97]])
+    tets = np.column_stack([faces[:, [0, 2, 1]], np.full(len(faces), 8)])
+    tets = tets if tetrahedra.volumes(points, tets).min() > 0 else tets[:, [0, 2, 1, 3]]
+    before, middle = tetrahedra.scaled_jacobians(points, tets).min(), np.vstack([corners, np.zeros(3)])
+    eased = tetrahedra.eased(points, tets, 8, 0.9)
+    assert 0 < before < 0.05
+    assert tetrahedra.scaled_jacobians(eased, tets).min() == pytest.approx(
+        tetrahedra.scaled_jacobians(middle, tets).min(), rel=0.1)
+    np.testing.assert_array_equal(eased[:8], corners)
 
 
 def test_crossings_are_found_and_neighbours_are_none() -> None:
