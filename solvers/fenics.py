@@ -13,6 +13,9 @@ import os
 import shutil
 from pathlib import Path
 
+if "PMI_SIZE" not in os.environ:  # one process needs no shared memory, and must start where files are limited in size
+    os.environ.setdefault("UCX_TLS", "self")
+
 with contextlib.suppress(ModuleNotFoundError):  # the Linux wheel; conda's fenics-dolfinx needs no such order
     import dolfinx_solver  # noqa: F401
 

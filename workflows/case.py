@@ -109,7 +109,7 @@ def perform(case: Case, home: Path) -> dict[str, Any]:
         return _failure("", error)
     except MemoryError:
         return _failure(_next(line), AnatwinError("out_of_memory", "this case needs more memory than there is", "",
-                                                  "Choose a coarser mesh: --set mesh.max_tets=20000."))
+                                                  "Choose a coarser mesh: --set mesh.cells_across=3."))
     except Exception as error:  # an error of ours: kept for the developers, told as one line
         _keep_traceback(home, error)
         return _failure(_next(line), AnatwinError("internal", f"an error of the program: {type(error).__name__}", "",

@@ -120,7 +120,7 @@ def bomb(data: Dataset, k: int) -> None:
 FAULTS: dict[str, tuple[Edit | None, range | list[int], str, str]] = {
     "gap": (None, [k for k in range(N) if k not in (3, 7)], "missing_slice",
             "2 slices are missing: a gap at 42.00, 58.00"),
-    "mixed": (rotated, range(N), "mixed_orientation", "3 of 10"),
+    "mixed": (rotated, range(N), "mixed_orientation", "10 slices have 2 orientations"),
     "tilt": (tilted, range(N), "gantry_tilt", "20.6 degrees"),
     "scout": (setting(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), range(1), "localizer_only", "scout"),
     "capture": (setting(SOPClassUID=CAPTURE), range(3), "not_a_volume", "secondary capture"),
