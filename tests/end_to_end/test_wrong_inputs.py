@@ -94,9 +94,9 @@ def nifti(path: Path, values: np.ndarray, shift: float = 0.0) -> Path:
     return path
 
 
-def trunk(path: Path, vessel: float) -> Path:
+def trunk(path: Path, vessel: float, slices: int = 64) -> Path:
     """A round body of soft tissue with a tube of `vessel` HU along it."""
-    x, y, _ = np.meshgrid(*[SIDE * np.arange(64)] * 3, indexing="ij")
+    x, y, _ = np.meshgrid(*[SIDE * np.arange(n) for n in (64, 64, slices)], indexing="ij")
     away = np.hypot(x - 64, y - 64)
     values = np.where(away < 56, 45.0, -1000.0)
     values[away < 8] = vessel
@@ -302,10 +302,10 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, anatwin: Command) -> Non
 
 
 def test_a_limit_on_file_size_in_mid_run(tmp_path: Path, anatwin: Command) -> None:
-    trunk(tmp_path / "native.nii.gz", vessel=42)
+    trunk(tmp_path / "native.nii.gz", vessel=42, slices=640)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    answer = as_process("run", "native.nii.gz", "out", "--until", "ingest", file_limit=60_000)
+    answer = as_process("run", "native.nii.gz", "out", "--until", "ingest", file_limit=1_600_000)
     assert answer.code == 1
     assert_clear(answer, "cannot_write", "size limit", "make room and run the same command again")
     assert [(c["code"], c["stage"]) for c in failed_cases(tmp_path / "out")] == [("cannot_write", "ingest")]
