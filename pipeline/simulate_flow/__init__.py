@@ -34,7 +34,7 @@ class SimulateFlowConfig(Config):
     least_cycles: int = 2
     most_cycles: int = 6
     periodic_tolerance: float = 0.01
-    """Change of pressure and flow at a cap from one cycle to the next, root mean square, relative to the largest range."""
+    """Change of pressure and flow at a cap from one cycle to the next, root mean square, of the largest range."""
     snapshots: int = 10
     density: Density = "1060 kg/m^3"
     viscosity: Viscosity = "3.5 mPa*s"

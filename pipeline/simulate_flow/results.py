@@ -112,9 +112,10 @@ def _evidence_rows(case: Vessel, found: Solved) -> Iterator[Row]:
     told = found.cycle.evidence
     row = Row(stage="simulate_flow", region=case.mesh.inlet.name, statistic="rms", unit="%")
     quality = "ok" if told.is_periodic else "screening"
-    yield row.but(measure="mass_imbalance", statistic="max", value=100 * told.imbalance, method="3D; sum over all ends, of the inflow")
+    yield row.but(measure="mass_imbalance", statistic="max", value=100 * told.imbalance,
+                  method="3D; sum over all ends, of the inflow")
     yield row.but(measure="cycle_change", value=100 * told.change, quality=quality,
-                  method=f"3D; beat {told.n_cycles} to the one before, at the worst end, root mean square, of the range")
+                  method=f"3D; beat {told.n_cycles} to the one before, at the worst end, of the range")
 
 
 def _rows(measures: Mapping[str, Mapping[str, float]], suffix: str, row: Row) -> Iterator[Row]:
