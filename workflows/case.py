@@ -114,7 +114,12 @@ def perform(case: Case, home: Path) -> dict[str, Any]:
         _keep_traceback(home, error)
         return _failure(_next(line), AnatwinError("internal", f"an error of the program: {type(error).__name__}", "",
                                                   "Please report it with the file traceback.txt in .work."))
-    return {"status": "ok", "stages": line.done} | _variants(case, lost)
+    return {"status": "ok", "stages": line.done} | _variants(case, lost) | _left_out(line)
+
+
+def _left_out(line: Line) -> dict[str, Any]:
+    """Stages whose numerics gave up while the rest went on, by folder."""
+    return {"left_out": {n: _failure(f.stage, f.error) for n, f in line.lost.items()}} if line.lost else {}
 
 
 def _variants(case: Case, failed: dict[str, StageFailed]) -> dict[str, Any]:

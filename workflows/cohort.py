@@ -16,7 +16,7 @@ STATUS_HEADER = ["subject", "session", "status", "stage", "code", "reason", "hin
 
 
 def perform(todo: Sequence[Case], out: Path, jobs: int) -> int:
-    """Every case in its turn; the exit code: 0 all done, 1 none, 3 some (or some variants) failed."""
+    """Every case in its turn; the exit code: 0 all done, 1 none, 3 some, some variants or some stages failed."""
     outcomes = []
     for case in todo:
         tell(f"{case.label}")
@@ -30,7 +30,7 @@ def perform(todo: Sequence[Case], out: Path, jobs: int) -> int:
 
 def exit_code(outcomes: Sequence[dict[str, Any]]) -> int:
     failed = [o for o in outcomes if o["status"] != "ok"]
-    partly = any(v["status"] != "ok" for o in outcomes for v in o.get("variants", {}).values())
+    partly = any(_lost(o) for o in outcomes)
     return 1 if failed and len(failed) == len(outcomes) else 3 if failed or partly else 0
 
 
@@ -38,12 +38,18 @@ def sentence(outcome: dict[str, Any], home: Path) -> str:
     """What became of a case, as one line."""
     if outcome["status"] == "ok":
         report = home / "report.html"
-        lost = [name for name, v in outcome.get("variants", {}).items() if v["status"] != "ok"]
+        lost = _lost(outcome)
         return f"done{f', but not {', '.join(lost)}' if lost else ''}{f'; report: {report}' if report.exists() else ''}"
     where = f"{outcome['stage']}: " if outcome.get("stage") else ""
     wanted = f" (wanted {outcome['wanted']})" if outcome.get("wanted") else ""
     hint = f" {outcome['hint']}" if outcome.get("hint") else ""
     return f"failed [{outcome['code']}] {where}{outcome['happened']}{wanted}.{hint}"
+
+
+def _lost(outcome: dict[str, Any]) -> list[str]:
+    """Variants that failed and stages that were left out."""
+    failed = [name for name, v in outcome.get("variants", {}).items() if v["status"] != "ok"]
+    return failed + list(outcome.get("left_out", {}))
 
 
 def homes(out: Path) -> list[Path]:
@@ -81,8 +87,10 @@ def _rows(home: Path, content: dict[str, Any]) -> list[table.Row]:
     outcomes = {"baseline": content} | content.get("variants", {})
     who = table.Row(subject=f"sub-{content.get('subject', home.name.removeprefix('sub-'))}",
                     session=content.get("session", ""), measure="case", statistic="status", quality="refused")
-    return rows + [who.but(variant=name, stage=o.get("stage", ""), method=o["code"])
-                   for name, o in outcomes.items() if o["status"] != "ok"]
+    rows += [who.but(variant=name, stage=o.get("stage", ""), method=o["code"])
+             for name, o in outcomes.items() if o["status"] != "ok"]
+    return rows + [who.but(variant=name.split("/")[1] if "/" in name else "baseline", stage=o["stage"],
+                           method=o["code"]) for name, o in content.get("left_out", {}).items()]
 
 
 def _description(out: Path) -> None:

@@ -1,12 +1,13 @@
 """Stages in order for one case: runs them, takes a person's own files, stops where asked."""
 
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.stage import Config, Files, Stage, hints, is_done, name_of, run, tell
-from solvers.errors import AnatwinError, BadInput
+from solvers.errors import AnatwinError, BadInput, DidNotConverge
 
 
 class Stop(Exception):
@@ -34,6 +35,7 @@ class Line:
     until: str = ""
     dry: bool = False
     done: list[str] = field(default_factory=list)
+    lost: dict[str, StageFailed] = field(default_factory=dict)
 
     def run(self, stage: Stage, inputs: Files, config: Config, name: str = "") -> Any:
         """The outputs of `stage` in the folder `name`, with the person's files in their place."""
@@ -44,6 +46,24 @@ class Line:
         if name == self.until:
             raise Stop
         return outputs.model_copy(update=given)
+
+    def attempt(self, stage: Stage, inputs: Files, config: Config) -> Any:
+        """As `run`, for a stage that nothing but the results waits for: None, and told, when its numerics give up.
+
+        What an earlier run left of it was of other inputs and is put aside.
+        """
+        try:
+            return self.run(stage, inputs, config)
+        except StageFailed as failed:
+            if not isinstance(failed.error, DidNotConverge):
+                raise
+            self.lost[failed.stage] = failed
+            tell(f"  {failed.stage} gave up and is left out: {failed.error}")
+            outdated = self.home / f"{failed.stage}.outdated"
+            shutil.rmtree(outdated, ignore_errors=True)
+            if (self.home / failed.stage).exists():
+                (self.home / failed.stage).rename(outdated)
+            return None
 
     def _given(self, stage: Stage, name: str) -> dict[str, Path]:
         """Files that replace outputs of this stage; an unknown output is refused."""

@@ -28,7 +28,7 @@ class Recipe(Config):
     """Settings of every stage.
 
     mesh_coarse is the second, coarser mesh, on which the flow is solved for the
-    interval of each number and the wall's mechanics; intervene is for variants.
+    interval of each number; intervene is for variants.
     """
 
     summary: str = ""

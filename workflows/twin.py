@@ -89,7 +89,9 @@ def _compare(case: Case, recipe: Recipe, line: Line, base: Twin) -> dict[str, St
         tell(f"  variant {name}")
         try:
             changed = settings.merge(changes, recipe, name)
-            done[name] = _variant(case, name, changed, Line(home, dry=line.dry), base, "intervene" in changes)
+            own = Line(home, dry=line.dry)
+            done[name] = _variant(case, name, changed, own, base, "intervene" in changes)
+            line.lost |= {f"variants/{name}/{stage}": lost for stage, lost in own.lost.items()}
         except StageFailed as error:
             tell(f"  variant {name} failed in {error.stage}: {error.error}")
             failed[name] = error
@@ -157,8 +159,8 @@ def physics(found: Anatomy, scanned: Anatomy, recipe: Recipe, line: Line, base: 
     The bed that a drug is followed into is the one beyond the lesion as scanned.
     """
     flow = _flow(found, recipe, line, base) if is_new or base is None else base
-    tissue = line.run(simulate_tissue, SimulateTissueInputs(
-        mesh=flow.coarse.mesh, boundaries=flow.coarse.boundaries, centrelines=found.lines.centrelines,
+    tissue = line.attempt(simulate_tissue, SimulateTissueInputs(
+        mesh=flow.mesh.mesh, boundaries=flow.mesh.boundaries, centrelines=found.lines.centrelines,
         haemodynamics=flow.flow.haemodynamics), recipe.simulate_tissue)
     drug = line.run(dose, DoseInputs(outlets=flow.flow.outlets, lesions=scanned.lines.lesions,
                                      centrelines=scanned.lines.centrelines, labels_table=found.labels.table,
@@ -187,7 +189,8 @@ def gathering(found: Anatomy, solved: Physics) -> MeasureInputs:
     """All rows of a case."""
     return MeasureInputs(
         labels=found.labels.table, geometry=found.lines.measurements, flow=solved.flow.measurements,
-        tissue=solved.tissue.measurements, dose=solved.drug.measurements, haemodynamics=solved.flow.haemodynamics,
+        tissue=solved.tissue and solved.tissue.measurements, dose=solved.drug.measurements,
+        haemodynamics=solved.flow.haemodynamics,
         boundaries=solved.mesh.boundaries, flow_coarse=solved.flow_coarse.measurements,
         boundaries_coarse=solved.coarse.boundaries)
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from solvers.errors import BadInput
+from solvers.errors import DidNotConverge
 from solvers.geometry.tetrahedra import cut_prisms
 
 INNER, OUTER, CUT = 1, 2, 10
@@ -69,7 +69,7 @@ class Solid:
 def build(points: np.ndarray, triangles: np.ndarray, thickness: np.ndarray, n_layers: int = 1) -> Solid:
     """A wall of `thickness` (v,) m on the surface `points` (v, 3) m, `triangles` (t, 3) with outward normals.
 
-    Raises BadInput when the wall folds even where it is thin and its points are moved.
+    Raises DidNotConverge when the wall folds even where it is thin and its points are moved.
     """
     loops = boundary_loops(triangles)
     free = ~np.isin(np.arange(len(points)), np.concatenate(loops) if loops else [])
@@ -87,7 +87,7 @@ def build(points: np.ndarray, triangles: np.ndarray, thickness: np.ndarray, n_la
         crumpled = folded & free & (thickness < _LEAST * wanted)
         points = np.where(crumpled[:, None], average @ points, points)
         thickness = _thinner(np.where(crumpled, wanted, thickness), bad & ~crumpled, triangles)
-    raise BadInput("wall_folds", f"the wall of the vessel folds at {int(bad.sum())} points", "a wall without folds",
+    raise DidNotConverge("wall_folds", f"the wall of the vessel folds at {int(bad.sum())} points", "a wall without folds",
                    "Smooth the surface, or use a finer wall mesh.")
 
 
