@@ -87,8 +87,8 @@ def build(points: np.ndarray, triangles: np.ndarray, thickness: np.ndarray, n_la
         crumpled = folded & free & (thickness < _LEAST * wanted)
         points = np.where(crumpled[:, None], average @ points, points)
         thickness = _thinner(np.where(crumpled, wanted, thickness), bad & ~crumpled, triangles)
-    raise DidNotConverge("wall_folds", f"the wall of the vessel folds at {int(bad.sum())} points", "a wall without folds",
-                   "Smooth the surface, or use a finer wall mesh.")
+    raise DidNotConverge("wall_folds", f"the wall of the vessel folds at {int(bad.sum())} points",
+                         "a wall without folds", "Smooth the surface, or use a finer wall mesh.")
 
 
 def smooth(points: np.ndarray, triangles: np.ndarray, values: np.ndarray, rounds: int = 8) -> np.ndarray:
