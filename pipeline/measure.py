@@ -64,6 +64,7 @@ for the wall's triangles are flat whatever the order of the velocity."""
 NETWORK = "_network"
 """Ends the name of a measure of the 0D model, which has edges but no mesh."""
 SHEAR = ("tawss", "wss", "osi")
+EVIDENCE = ("mass_imbalance", "cycle_change")
 DIFFERENCE_METHOD = ("Difference to baseline; segmentation: difference on each of the three edges of the lumen, which "
                      "both share; mesh: both meshes' half-widths in quadrature.")
 
@@ -272,7 +273,7 @@ def compare(baseline: Iterable[Row], variant: Iterable[Row], base: Evidence, kno
     before = {(_key(r), r.time_s): r for r in baseline if not r.statistic.endswith("difference")}
     found = []
     for row in variant:
-        if row.stage == "segment":  # the scan is the same
+        if row.stage == "segment" or row.measure in EVIDENCE:  # the scan is the same; the evidence is each one's own
             continue
         old = before.get((_key(row), row.time_s))
         if old is None or old.value is None or row.value is None or row.statistic.endswith("difference"):
