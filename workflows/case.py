@@ -4,6 +4,7 @@
 `case.json`: status, failing stage, code, reason, hint, CPU seconds, memory.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -57,9 +58,18 @@ def start(case: Case, jobs: int) -> dict[str, Any]:
                            env=os.environ | threads, check=False)
     if case.dry:
         return {"status": "ok"}
-    if not result.exists() or result.stat().st_mtime_ns == before:
-        return _crashed(case, child.returncode)
-    return json.loads(result.read_text())
+    is_fresh = result.exists() and result.stat().st_mtime_ns != before
+    outcome = json.loads(result.read_text()) if is_fresh else _crashed(case, child.returncode)
+    if outcome["status"] != "ok":
+        _put_aside(home)
+    return outcome
+
+
+def _put_aside(home: Path) -> None:
+    """An earlier run's table and page are not this run's: they are kept under another name."""
+    for name in ("report.html", "measurements.csv"):
+        with contextlib.suppress(OSError):
+            (home / name).replace(home / f"outdated.{name}")
 
 
 def _crashed(case: Case, code: int) -> dict[str, Any]:

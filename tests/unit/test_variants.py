@@ -5,7 +5,7 @@ import json
 import pytest
 
 from workflows import cohort, variants
-from workflows.case import again
+from workflows.case import Case, again, start
 from workflows.recipe import named
 from workflows.settings import BadSettings
 
@@ -52,3 +52,14 @@ def test_variants_that_failed_show_in_exit_code_and_sentence(tmp_path):
     assert cohort.exit_code([outcome]) == 3
     assert cohort.exit_code([{"status": "ok"}]) == 0
     assert "but not b" in cohort.sentence(outcome, tmp_path)
+
+
+def test_a_case_that_fails_shows_no_earlier_result_as_its_own(tmp_path):
+    home = tmp_path / "sub-x"
+    home.mkdir()
+    for name in ("report.html", "measurements.csv"):
+        (home / name).write_text("of another day")
+    outcome = start(Case(home=str(home), subject="x", session="", recipe=named("aorta", []).model_dump(mode="json")), 1)
+    assert (outcome["status"], outcome["code"]) == ("failed", "no_image")
+    assert sorted(p.name for p in home.iterdir() if p.is_file()) == ["case.json", "outdated.measurements.csv",
+                                                                    "outdated.report.html"]
