@@ -1,10 +1,12 @@
-"""Blood flow at two depths on one set of boundary conditions.
+"""Blood flow at three depths on one set of boundary conditions, and the heart that drives it.
 
 - `pulse`, `windkessel`: a periodic inflow, and what follows an outlet; both models take the same.
 - `circuit`: segments, nodes and Windkessels as one differential-algebraic system, solved until it repeats (0D).
 - `network`: a vessel tree as a circuit, the loss of a stenosis, clinical numbers.
 - `outlets`: published or measured targets, and Windkessels tuned to them on a network.
 - `navier_stokes`: the 3D flow, one step; `taylor_hood` and `kernels` are its elements and its compiled loops.
+- `closed_loop`, `heart`, `baroreflex`: four chambers, four valves and the beds of the organs in one closed loop, for
+  one person or many; `heart_kernels` are its compiled loops.
 - `inlet`, `pulsatile`: velocities at the inlet; beats until they repeat, and the fields read off the last one.
 
 SI throughout, but for trees and lesions (mm), which `network` and `outlets` take as they are traced.
