@@ -4,7 +4,10 @@
 - `circuit`: segments, nodes and Windkessels as one differential-algebraic system, solved until it repeats (0D).
 - `network`: a vessel tree as a circuit, the loss of a stenosis, clinical numbers.
 - `outlets`: published or measured targets, and Windkessels tuned to them on a network.
-- `navier_stokes`: the 3D flow, one step; `taylor_hood` and `kernels` are its elements and its compiled loops.
+- `pulse_wave`: area, flow and pressure along elastic vessels (1D), `pulse_wave_tree` builds them from a traced tree,
+  `pulse_wave_kernels` are its compiled loops.
+- `navier_stokes`: the 3D flow, one step; `taylor_hood`, `cells`, `poisson`, `wall_shear` and
+  `kernels` are its elements, mesh, pressure system, shear and compiled loops.
 - `closed_loop`, `heart`, `baroreflex`: four chambers, four valves and the beds of the organs in one closed loop, for
   one person or many; `heart_kernels` are its compiled loops.
 - `inlet`, `pulsatile`: velocities at the inlet; beats until they repeat, and the fields read off the last one.
