@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):  # before numpy and numba are imported
+    os.environ.setdefault(_name, "1")
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 WALL, INLET, OUTLET = 1, 2, 3
 
 # Six tetrahedra of a hexahedron around its diagonal 0-6; neighbours share the same cuts.
-_CUTS = np.array([[0, 1, 2, 6], [0, 2, 3, 6], [0, 3, 7, 6], [0, 7, 4, 6], [0, 4, 5, 6], [0, 5, 1, 6]])
+CUTS = np.array([[0, 1, 2, 6], [0, 2, 3, 6], [0, 3, 7, 6], [0, 7, 4, 6], [0, 4, 5, 6], [0, 5, 1, 6]])
 
 
 def tube(n_across: int, n_along: int, length: float, radius: Callable[[np.ndarray], np.ndarray] | float) -> tuple[
@@ -27,7 +27,7 @@ def tube(n_across: int, n_along: int, length: float, radius: Callable[[np.ndarra
     i, j, k = (a.ravel() for a in np.meshgrid(*(np.arange(s - 1) for s in number.shape), indexing="ij"))
     corners = np.stack([number[i + a, j + b, k + c] for a, b, c in
                         ((0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (1, 1, 1), (0, 1, 1))], 1)
-    tets = corners[:, _CUTS].reshape(-1, 4)
+    tets = corners[:, CUTS].reshape(-1, 4)
     triangles, tags = _boundary(points.reshape(-1, 3), tets, length)
     return points.reshape(-1, 3), tets, triangles, tags
 

@@ -51,7 +51,7 @@ class Case:
 def start(case: Case, jobs: int) -> dict[str, Any]:
     """Do `case` in a child process; the content of its case.json."""
     home = Path(case.home)
-    threads = dict.fromkeys(THREADS, str(jobs))
+    threads = dict.fromkeys(THREADS, str(jobs)) | {"OMP_WAIT_POLICY": "PASSIVE"}  # idle threads sleep
     result = home / "case.json"
     before = result.stat().st_mtime_ns if result.exists() else 0
     child = subprocess.run([sys.executable, "-P", "-m", "workflows.case"], input=json.dumps(asdict(case)), text=True,

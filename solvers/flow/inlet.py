@@ -4,6 +4,8 @@ import numpy as np
 from scipy import sparse, special
 from scipy.sparse.linalg import spsolve
 
+from solvers.flow.cells import gradients
+
 HARMONICS = 15
 """Of the heart's frequency that shape the profile."""
 
@@ -11,19 +13,16 @@ HARMONICS = 15
 def profile(points: np.ndarray, faces: np.ndarray, rim: np.ndarray) -> np.ndarray:
     """The profile of developed steady flow, zero on the rim, 1 at its maximum, (n,).
 
-    Solves -laplace(shape) = 1 on the inlet's triangles; on a circle it is the
-    parabola.
+    Solves -laplace(shape) = 1 on the inlet's triangles (segments, in a plane); on
+    a circle it is the parabola.
     """
-    a, b, c = (points[faces[:, i]] for i in range(3))
-    normal = np.cross(b - a, c - a)
-    twice = np.linalg.norm(normal, axis=1)
-    unit = normal / twice[:, None]
-    grads = np.stack([np.cross(unit, edge) for edge in (c - b, a - c, b - a)], axis=1) / twice[:, None, None]
-    local = np.einsum("fak,fbk->fab", grads, grads) * (twice / 2)[:, None, None]
+    grads, areas = gradients(points, faces)
+    local = np.einsum("fak,fbk->fab", grads, grads) * areas[:, None, None]
     n = len(points)
-    rows, columns = np.repeat(faces, 3, axis=1).ravel(), np.tile(faces, (1, 3)).ravel()
+    m = faces.shape[1]
+    rows, columns = np.repeat(faces, m, axis=1).ravel(), np.tile(faces, (1, m)).ravel()
     matrix = sparse.csr_matrix((local.ravel(), (rows, columns)), shape=(n, n))
-    load = np.bincount(faces.ravel(), np.repeat(twice / 6, 3), minlength=n)
+    load = np.bincount(faces.ravel(), np.repeat(areas / m, m), minlength=n)
     free = np.setdiff1d(np.unique(faces), rim)
     shape = np.zeros(n)
     shape[free] = spsolve(matrix[free][:, free].tocsc(), load[free])

@@ -1,293 +1,438 @@
-"""Loops over cells and rows, compiled: gradients, places in a sparse matrix, products, a solver for three components.
+"""Loops over cells and rows, compiled: convection, explicit forces, products, a solver for three components.
 
 All three velocity components share one scalar matrix in CSR form, whose values
-are written in place.
+are written in place. Threads work on blocks of cells that share no node, then
+one of them on the cells between the blocks; sums over rows are taken over fixed
+pieces. So the digits do not depend on the number of threads.
 """
+
+from typing import NamedTuple
 
 import numba
 import numpy as np
+from numba import prange
+
+from solvers.flow.cells import Cells, Pattern
+
+BATCH = 32
+"""Cells whose matrices are made at once: they stay in the cache of one core."""
+
+PIECES = 16
+"""Of the rows, each summed by itself."""
+
+
+class Carried(NamedTuple):
+    """Of each cell, for a wind w: along (c, m): mean w . grad(coordinate), 1/s; drift (c, m): what of it a potential
+    takes off, 1/s; speed (c,): mean |w|, m/s; tau (c,): time of motion too fine for the cell, s; spread (c,):
+    what multiplies the Laplacian, m^2/s; penalty (c,): the part of it that is meant for the divergence alone."""
+
+    along: np.ndarray
+    drift: np.ndarray
+    speed: np.ndarray
+    tau: np.ndarray
+    spread: np.ndarray
+    penalty: np.ndarray
 
 
 @numba.njit(cache=True)
-def positions(cells: np.ndarray, indptr: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Place of each cell's entry (a, b) in the CSR values, (c, k, k) for cells (c, k)."""
-    k = cells.shape[1]
-    found = np.empty((len(cells), k, k), np.int32)
-    for c in range(len(cells)):
+def positions(nodes: np.ndarray, indptr: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Place of each cell's entry (a, b) in the CSR values, (c, k * k) for nodes (c, k)."""
+    k = nodes.shape[1]
+    found = np.empty((len(nodes), k * k), np.int32)
+    for c in range(len(nodes)):
         for a in range(k):
-            row = cells[c, a]
+            row = nodes[c, a]
             for b in range(k):
                 low, high = indptr[row], indptr[row + 1]
                 while low < high:
                     middle = (low + high) // 2
-                    if indices[middle] < cells[c, b]:
+                    if indices[middle] < nodes[c, b]:
                         low = middle + 1
                     else:
                         high = middle
-                found[c, a, b] = low
+                found[c, a * k + b] = low
     return found
 
 
-@numba.njit(cache=True)
-def gradients(points: np.ndarray, tets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients of the barycentric coordinates (c, 4, 3), 1/m, and volumes (c,), m^3."""
-    grads = np.empty((len(tets), 4, 3))
-    volumes = np.empty(len(tets))
-    for c in range(len(tets)):
-        j = np.empty((3, 3))
-        for a in range(3):
-            for k in range(3):
-                j[a, k] = points[tets[c, a + 1], k] - points[tets[c, 0], k]
-        inverse = np.linalg.inv(j)
-        volumes[c] = abs(np.linalg.det(j)) / 6
-        for k in range(3):
-            total = 0.0
-            for a in range(3):
-                grads[c, a + 1, k] = inverse[k, a]
-                total += inverse[k, a]
-            grads[c, 0, k] = -total
-    return grads, volumes
-
-
-@numba.njit(cache=True)
-def streams(cells: np.ndarray, grads: np.ndarray, mean: np.ndarray, size: np.ndarray, nu: float, strength: float,
-            wind: np.ndarray, potential: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of each cell, for the wind w = wind - grad(potential) with a linear potential (vertices,):
-
-    mean w . grad(coordinate) (c, 4), 1/s; grad(potential) . grad(coordinate) (c, 4), 1/s; mean |w| (c,), m/s; and
-    the subgrid's time strength / (2 |w| / h + 4 nu / h^2) (c,), s, that of motion too fine for the cell.
-    """
-    n = len(cells)
-    along, drift, speed, tau = np.empty((n, 4)), np.empty((n, 4)), np.empty(n), np.empty(n)
-    w, g = np.empty(3), np.empty(3)
-    for c in range(n):
-        for k in range(3):
-            g[k] = 0.0
-            for i in range(4):
-                g[k] += potential[cells[c, i]] * grads[c, i, k]
-            w[k] = -g[k]
-            for a in range(cells.shape[1]):
-                w[k] += mean[a] * wind[cells[c, a], k]
-        h = size[c]
+@numba.njit(cache=True, parallel=True)
+def streams(cells: Cells, mean: np.ndarray, wind: np.ndarray, potential: np.ndarray) -> tuple[
+        np.ndarray, np.ndarray, np.ndarray]:
+    """Of each cell, for w = wind - grad(potential), wind (n, 3) m/s and a linear potential (vertices,) m^2/s:
+    along (c, m), drift (c, m) and speed (c,) as `Carried` says."""
+    n, m, k = cells.grads.shape[0], cells.grads.shape[1], cells.nodes.shape[1]
+    along, drift, speed = np.empty((n, m)), np.empty((n, m)), np.empty(n)
+    for c in prange(n):
+        w, g = np.zeros(3), np.zeros(3)
+        for i in range(m):
+            for j in range(3):
+                g[j] += potential[cells.nodes[c, i]] * cells.grads[c, i, j]
+        for a in range(k):
+            for j in range(3):
+                w[j] += mean[a] * wind[cells.nodes[c, a], j]
+        w -= g
         speed[c] = np.sqrt(w[0] ** 2 + w[1] ** 2 + w[2] ** 2)
-        tau[c] = strength / (2 * speed[c] / h + 4 * nu / h**2)
-        for i in range(4):
-            along[c, i] = w[0] * grads[c, i, 0] + w[1] * grads[c, i, 1] + w[2] * grads[c, i, 2]
-            drift[c, i] = g[0] * grads[c, i, 0] + g[1] * grads[c, i, 1] + g[2] * grads[c, i, 2]
-    return along, drift, speed, tau
+        for i in range(m):
+            along[c, i] = w[0] * cells.grads[c, i, 0] + w[1] * cells.grads[c, i, 1] + w[2] * cells.grads[c, i, 2]
+            drift[c, i] = g[0] * cells.grads[c, i, 0] + g[1] * cells.grads[c, i, 1] + g[2] * cells.grads[c, i, 2]
+    return along, drift, speed
 
 
-@numba.njit(cache=True)
-def transport(cells: np.ndarray, grads: np.ndarray, volumes: np.ndarray, wind: np.ndarray, drift: np.ndarray,
-              along: np.ndarray, tau: np.ndarray, penalty: np.ndarray) -> np.ndarray:
-    """Factors of the convection and stiffness tensors for each cell, (c, 40 + 16).
+@numba.njit(cache=True, parallel=True)
+def strain_rates(cells: Cells, u: np.ndarray) -> np.ndarray:
+    """Shear rate sqrt(2 D:D) of each cell's mean velocity gradient, 1/s, (c,)."""
+    n, m = cells.grads.shape[0], cells.grads.shape[1]
+    rate = np.empty(n)
+    for c in prange(n):
+        mean = np.zeros((3, 3))
+        for corner in range(m):
+            mean += _gradient(cells, c, corner, u) / m
+        total = 0.0
+        for j in range(3):
+            for k in range(3):
+                total += 0.5 * (mean[j, k] + mean[k, j]) ** 2
+        rate[c] = np.sqrt(total)
+    return rate
 
-    Convection: volume * (wind(node) . grad(coordinate) - drift). Stiffness:
-    volume * (tau * along_i * along_j + penalty * grad i . grad j).
+
+@numba.njit(cache=True, inline="always")
+def _gradient(cells: Cells, c: int, corner: int, u: np.ndarray) -> np.ndarray:
+    """d u_k / d x_j of the quadratic u (n, 3) at a corner of a cell, (3, 3) by j, k.
+
+    By coordinate i it is 3 u_corner where i is the corner, else 4 u_(corner, i) - u_i.
     """
-    out = np.empty((len(cells), 56))
-    for c in range(len(cells)):
-        for a in range(10):
-            node = cells[c, a]
-            for i in range(4):
-                out[c, 4 * a + i] = volumes[c] * (wind[node, 0] * grads[c, i, 0] + wind[node, 1] * grads[c, i, 1]
-                                                  + wind[node, 2] * grads[c, i, 2] - drift[c, i])
-        for i in range(4):
-            for j in range(4):
-                dots = grads[c, i, 0] * grads[c, j, 0] + grads[c, i, 1] * grads[c, j, 1] + grads[c, i, 2] * grads[
-                    c, j, 2]
-                out[c, 40 + 4 * i + j] = volumes[c] * (tau[c] * along[c, i] * along[c, j] + penalty[c] * dots)
+    out = np.zeros((3, 3))
+    for i in range(cells.grads.shape[1]):
+        for k in range(3):
+            if i == corner:
+                t = 3 * u[cells.nodes[c, corner], k]
+            else:
+                t = 4 * u[cells.nodes[c, cells.between[i, corner]], k] - u[cells.nodes[c, i], k]
+            for j in range(3):
+                out[j, k] += cells.grads[c, i, j] * t
     return out
 
 
-@numba.njit(cache=True)
-def add_divergence_penalty(out: np.ndarray, cells: np.ndarray, grads: np.ndarray, volumes: np.ndarray,
-                           penalty: np.ndarray, between: np.ndarray, u: np.ndarray) -> None:
-    """Add penalty [(grad u, grad v) - (div u, div v)] to `out` (n, 3); between (4, 4): the node on the edge i-j.
+@numba.njit(cache=True, inline="always")
+def _add_weak(out: np.ndarray, cells: Cells, c: int, corner: int, flux: np.ndarray) -> None:
+    """Add flux : grad v at a corner for each shape function v; flux (3, 3) by j (of the gradient), k."""
+    for i in range(cells.grads.shape[1]):
+        for k in range(3):
+            push = 0.0
+            for j in range(3):
+                push += cells.grads[c, i, j] * flux[j, k]
+            if i == corner:
+                out[cells.nodes[c, corner], k] += 3 * push
+            else:
+                out[cells.nodes[c, cells.between[i, corner]], k] += 4 * push
+                out[cells.nodes[c, i], k] -= push
 
-    Both are linear in a cell, so that their products integrate by the corners'
-    mass matrix (1 + delta) / 20. At corner m the derivative of u by coordinate i
-    is 3 u_m for i = m, else 4 u_im - u_i.
+
+class Tables(NamedTuple):
+    """Of an element with m corners and k nodes: rows of cell matrices, the pairs of nodes a < b, then the diagonal.
+
+    skew (m k, pairs): convection, of wind node and coordinate; even (m (m + 1) / 2, pairs + k): stiffness, of
+    coordinates i <= j; first, second (pairs,): a and b.
     """
-    field, total, push = np.empty((4, 3, 3)), np.empty((3, 3)), np.empty(3)
-    for c in range(len(cells)):
-        field[:] = 0.0
+
+    skew: np.ndarray
+    even: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+
+
+@numba.njit(cache=True, parallel=True)
+def add_convection(values: np.ndarray, place: np.ndarray, cells: Cells, tables: Tables, wind: np.ndarray,
+                   carried: Carried) -> None:
+    """Add skew (w.grad u, v) + (tau w.grad u, w.grad v) + spread (grad u, grad v) to CSR `values`.
+
+    place: `positions`; wind (n, 3). A product with the tables for a few cells, then a scatter. Not by BLAS, whose own
+    threads would get in the way of these.
+    """
+    for block in prange(len(cells.bounds) - 1):
+        _add_cells(values, place, cells, tables, wind, carried, cells.bounds[block], cells.bounds[block + 1])
+    _add_cells(values, place, cells, tables, wind, carried, cells.bounds[-1], len(cells.order))
+
+
+@numba.njit(cache=True)
+def _add_cells(values: np.ndarray, place: np.ndarray, cells: Cells, tables: Tables, wind: np.ndarray,
+               carried: Carried, first: int, last: int) -> None:
+    k, pairs = cells.nodes.shape[1], len(tables.first)
+    moved, spread = np.zeros((BATCH, len(tables.skew))), np.zeros((BATCH, len(tables.even)))
+    odd, even = np.empty((BATCH, pairs)), np.empty((BATCH, pairs + k))
+    for start in range(first, last, BATCH):
+        some = cells.order[start:min(start + BATCH, last)]
+        for row in range(len(some)):
+            _factors(moved[row], spread[row], cells, some[row], wind, carried)
+        _product(moved, tables.skew, odd)
+        _product(spread, tables.even, even)
+        for row in range(len(some)):
+            c = some[row]
+            for pair in range(pairs):
+                a, b = tables.first[pair], tables.second[pair]
+                values[place[c, k * a + b]] += even[row, pair] + odd[row, pair]
+                values[place[c, k * b + a]] += even[row, pair] - odd[row, pair]
+            for a in range(k):
+                values[place[c, (k + 1) * a]] += even[row, pairs + a]
+
+
+@numba.njit(cache=True, fastmath=True)
+def _product(left: np.ndarray, right: np.ndarray, out: np.ndarray) -> None:
+    """out = left @ right, four rows at a time."""
+    out[:] = 0.0
+    for row in range(0, BATCH, 4):
+        for i in range(right.shape[0]):
+            p, q, r, s = left[row, i], left[row + 1, i], left[row + 2, i], left[row + 3, i]
+            for j in range(right.shape[1]):
+                t = right[i, j]
+                out[row, j] += p * t
+                out[row + 1, j] += q * t
+                out[row + 2, j] += r * t
+                out[row + 3, j] += s * t
+
+
+@numba.njit(cache=True)
+def _factors(moved: np.ndarray, spread: np.ndarray, cells: Cells, c: int, wind: np.ndarray, carried: Carried) -> None:
+    """What multiplies the tables: volume (wind(node) . grad(coordinate) - drift), and the factors of the stiffness."""
+    m, grads = cells.grads.shape[1], cells.grads[c]
+    for a in range(cells.nodes.shape[1]):
+        node = cells.nodes[c, a]
+        for i in range(m):
+            moved[m * a + i] = cells.volumes[c] * (wind[node, 0] * grads[i, 0] + wind[node, 1] * grads[i, 1]
+                                                   + wind[node, 2] * grads[i, 2] - carried.drift[c, i])
+    place = 0
+    for i in range(m):
+        for j in range(i, m):
+            dots = grads[i, 0] * grads[j, 0] + grads[i, 1] * grads[j, 1] + grads[i, 2] * grads[j, 2]
+            spread[place] = cells.volumes[c] * (
+                carried.tau[c] * carried.along[c, i] * carried.along[c, j] + carried.spread[c] * dots)
+            place += 1
+
+
+@numba.njit(cache=True, parallel=True)
+def add_resolved_moments(out: np.ndarray, cells: Cells, carried: Carried, u: np.ndarray) -> None:
+    """Add (w . grad u, L) to `out` (vertices, 3) for each linear function L."""
+    for block in prange(len(cells.bounds) - 1):
+        _add_moments(out, cells, carried, u, cells.bounds[block], cells.bounds[block + 1])
+    _add_moments(out, cells, carried, u, cells.bounds[-1], len(cells.order))
+
+
+@numba.njit(cache=True)
+def _add_moments(out: np.ndarray, cells: Cells, carried: Carried, u: np.ndarray, first: int, last: int) -> None:
+    m = cells.grads.shape[1]
+    rate, total = np.empty((m, 3)), np.empty(3)
+    for index in range(first, last):
+        c = cells.order[index]
         total[:] = 0.0
-        for m in range(4):
-            for i in range(4):
-                for k in range(3):
-                    t = 3 * u[cells[c, m], k] if i == m else 4 * u[cells[c, between[i, m]], k] - u[cells[c, i], k]
-                    for j in range(3):
-                        field[m, j, k] += grads[c, i, j] * t
-            trace = field[m, 0, 0] + field[m, 1, 1] + field[m, 2, 2]
+        for corner in range(m):
             for k in range(3):
-                field[m, k, k] -= trace
+                rate[corner, k] = 0.0
+                for i in range(m):
+                    t = 3 * u[cells.nodes[c, corner], k] if i == corner else (
+                        4 * u[cells.nodes[c, cells.between[i, corner]], k] - u[cells.nodes[c, i], k])
+                    rate[corner, k] += carried.along[c, i] * t
+                total[k] += rate[corner, k]
+        for corner in range(m):
+            for k in range(3):
+                out[cells.nodes[c, corner], k] += cells.volumes[c] / (m * (m + 1)) * (rate[corner, k] + total[k])
+
+
+@numba.njit(cache=True, parallel=True)
+def add_explicit(out: np.ndarray, cells: Cells, mean: np.ndarray, carried: Carried, u: np.ndarray, smooth: np.ndarray,
+                 p: np.ndarray) -> None:
+    """Add to `out` (n, 3), for velocities u (n, 3) and linear smooth (vertices, 3) and p (vertices,):
+
+    (tau smooth, w . grad v), penalty [(grad u, grad v) - (div u, div v)] - turned ((grad u)^T, grad v), - (grad p, v),
+    where turned is the rest of spread: a viscosity that varies acts on the symmetric gradient.
+    """
+    for block in prange(len(cells.bounds) - 1):
+        _add_forces(out, cells, mean, carried, u, smooth, p, cells.bounds[block], cells.bounds[block + 1])
+    _add_forces(out, cells, mean, carried, u, smooth, p, cells.bounds[-1], len(cells.order))
+
+
+@numba.njit(cache=True)
+def _add_forces(out: np.ndarray, cells: Cells, mean: np.ndarray, carried: Carried, u: np.ndarray, smooth: np.ndarray,
+                p: np.ndarray, first: int, last: int) -> None:
+    m, k = cells.grads.shape[1], cells.nodes.shape[1]
+    field, total, at, sum_at = np.empty((m, 3, 3)), np.empty((3, 3)), np.empty((m, 3)), np.empty(3)
+    flux, slope = np.empty((3, 3)), np.empty(3)
+    for index in range(first, last):
+        c = cells.order[index]
+        penalty, turned = carried.penalty[c], carried.spread[c] - carried.penalty[c]
+        total[:], sum_at[:], slope[:] = 0.0, 0.0, 0.0
+        for corner in range(m):
+            gradient = _gradient(cells, c, corner, u)
+            trace = gradient[0, 0] + gradient[1, 1] + gradient[2, 2]
+            for i in range(3):
                 for j in range(3):
-                    total[j, k] += field[m, j, k]
-        weight = penalty[c] * volumes[c] / 20
-        for m in range(4):
-            for i in range(4):
-                for k in range(3):
-                    push[k] = 0.0
-                    for j in range(3):
-                        push[k] += weight * grads[c, i, j] * (field[m, j, k] + total[j, k])
-                    if i == m:
-                        out[cells[c, m], k] += 3 * push[k]
+                    field[corner, i, j] = penalty * gradient[i, j] - turned * gradient[j, i]
+                field[corner, i, i] -= penalty * trace
+                at[corner, i] = carried.tau[c] * smooth[cells.nodes[c, corner], i]
+                sum_at[i] += at[corner, i]
+                slope[i] += p[cells.nodes[c, corner]] * cells.grads[c, corner, i]
+            total += field[corner]
+        weight = cells.volumes[c] / (m * (m + 1))
+        for corner in range(m):
+            for i in range(3):
+                for j in range(3):
+                    flux[i, j] = weight * (field[corner, i, j] + total[i, j])
+            _add_weak(out, cells, c, corner, flux)
+            for i in range(m):
+                for j in range(3):
+                    push = weight * carried.along[c, i] * (at[corner, j] + sum_at[j])
+                    if i == corner:
+                        out[cells.nodes[c, corner], j] += 3 * push
                     else:
-                        out[cells[c, between[i, m]], k] += 4 * push[k]
-                        out[cells[c, i], k] -= push[k]
-
-
-@numba.njit(cache=True)
-def add_moments(out: np.ndarray, cells: np.ndarray, volumes: np.ndarray, along: np.ndarray, slope: np.ndarray,
-                u: np.ndarray) -> None:
-    """Add (w . grad u, L) to `out` (vertices, 3) for each linear function L; slope (4, 4, 10): means of L d(shape)."""
-    for c in range(len(cells)):
-        for m in range(4):
-            for a in range(10):
-                weight = 0.0
-                for i in range(4):
-                    weight += along[c, i] * slope[m, i, a]
-                weight *= volumes[c]
-                for k in range(3):
-                    out[cells[c, m], k] += weight * u[cells[c, a], k]
-
-
-@numba.njit(cache=True)
-def add_recovered(out: np.ndarray, cells: np.ndarray, volumes: np.ndarray, along: np.ndarray, tau: np.ndarray,
-                  slope: np.ndarray, field: np.ndarray) -> None:
-    """Add (tau field, w . grad v) to `out` (n, 3) for a linear field (vertices, 3)."""
-    for c in range(len(cells)):
-        for a in range(10):
-            for m in range(4):
-                weight = 0.0
-                for i in range(4):
-                    weight += along[c, i] * slope[m, i, a]
-                weight *= volumes[c] * tau[c]
-                for k in range(3):
-                    out[cells[c, a], k] += weight * field[cells[c, m], k]
+                        out[cells.nodes[c, cells.between[i, corner]], j] += 4 * push
+                        out[cells.nodes[c, i], j] -= push
+        for a in range(k):
+            for j in range(3):
+                out[cells.nodes[c, a], j] -= cells.volumes[c] * mean[a] * slope[j]
 
 
 @numba.njit(cache=True)
 def scatter(values: np.ndarray, place: np.ndarray, local: np.ndarray) -> None:
-    """Add the cells' matrices, both (c, k * k), to CSR `values`."""
+    """Add matrices of cells or faces, both (c, k * k), to CSR `values`."""
     for c in range(len(place)):
         for j in range(place.shape[1]):
             values[place[c, j]] += local[c, j]
 
 
-@numba.njit(cache=True)
-def add_pressure_force(out: np.ndarray, cells: np.ndarray, grads: np.ndarray, volumes: np.ndarray, mean: np.ndarray,
-                       p: np.ndarray) -> None:
-    """Subtract (grad p, v) from `out` (n, 3): p linear on the cells' first four nodes."""
-    for c in range(len(cells)):
-        for k in range(3):
-            slope = 0.0
-            for a in range(4):
-                slope += p[cells[c, a]] * grads[c, a, k]
-            for a in range(cells.shape[1]):
-                out[cells[c, a], k] -= volumes[c] * mean[a] * slope
+@numba.njit(cache=True, parallel=True)
+def against_gradient(cells: Cells, mean: np.ndarray, u: np.ndarray, n: int) -> np.ndarray:
+    """(u, grad q) for each linear function q and u (nodes, 3): (n,)."""
+    out = np.zeros(n)
+    for block in prange(len(cells.bounds) - 1):
+        _against(out, cells, mean, u, cells.bounds[block], cells.bounds[block + 1])
+    _against(out, cells, mean, u, cells.bounds[-1], len(cells.order))
+    return out
 
 
 @numba.njit(cache=True)
-def against_gradient(out: np.ndarray, cells: np.ndarray, grads: np.ndarray, volumes: np.ndarray, mean: np.ndarray,
-                     u: np.ndarray) -> None:
-    """Add (u, grad q) to `out` (vertices,) for u (n, 3)."""
-    for c in range(len(cells)):
-        m = np.zeros(3)
-        for a in range(cells.shape[1]):
+def _against(out: np.ndarray, cells: Cells, mean: np.ndarray, u: np.ndarray, first: int, last: int) -> None:
+    w = np.empty(3)
+    for index in range(first, last):
+        c = cells.order[index]
+        w[:] = 0.0
+        for a in range(cells.nodes.shape[1]):
             for k in range(3):
-                m[k] += mean[a] * u[cells[c, a], k]
-        for a in range(4):
-            out[cells[c, a]] += volumes[c] * (m[0] * grads[c, a, 0] + m[1] * grads[c, a, 1] + m[2] * grads[c, a, 2])
+                w[k] += mean[a] * u[cells.nodes[c, a], k]
+        for i in range(cells.grads.shape[1]):
+            out[cells.nodes[c, i]] += cells.volumes[c] * (
+                w[0] * cells.grads[c, i, 0] + w[1] * cells.grads[c, i, 1] + w[2] * cells.grads[c, i, 2])
+
+
+@numba.njit(cache=True, parallel=True)
+def multiply(matrix: Pattern, values: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """A x for three right-hand sides at once, (n, 3)."""
+    out = np.empty_like(x)
+    for piece in prange(PIECES):
+        first, last = len(x) * piece // PIECES, len(x) * (piece + 1) // PIECES
+        for i in range(first, last):
+            out[i, 0], out[i, 1], out[i, 2] = _row(matrix, values, x, i)
+    return out
+
+
+@numba.njit(cache=True, inline="always")
+def _row(matrix: Pattern, values: np.ndarray, x: np.ndarray, i: int) -> tuple[float, float, float]:
+    a = b = c = 0.0
+    for j in range(matrix.indptr[i], matrix.indptr[i + 1]):
+        v, column = values[j], matrix.indices[j]
+        a += v * x[column, 0]
+        b += v * x[column, 1]
+        c += v * x[column, 2]
+    return a, b, c
 
 
 @numba.njit(cache=True)
-def multiply(out: np.ndarray, indptr: np.ndarray, indices: np.ndarray, values: np.ndarray, x: np.ndarray) -> None:
-    """out = A x for three right-hand sides at once, (n, 3)."""
-    for i in range(len(indptr) - 1):
-        a = b = c = 0.0
-        for j in range(indptr[i], indptr[i + 1]):
-            v, col = values[j], indices[j]
-            a += v * x[col, 0]
-            b += v * x[col, 1]
-            c += v * x[col, 2]
-        out[i, 0], out[i, 1], out[i, 2] = a, b, c
-
-
-@numba.njit(cache=True)
-def fix_rows(values: np.ndarray, indptr: np.ndarray, indices: np.ndarray, rows: np.ndarray) -> None:
-    """Make each of `rows` the row of the identity."""
+def fix_rows(values: np.ndarray, matrix: Pattern, rows: np.ndarray) -> None:
+    """Leave of each of `rows` the diagonal alone."""
     for row in rows:
-        for j in range(indptr[row], indptr[row + 1]):
-            values[j] = 1.0 if indices[j] == row else 0.0
+        for j in range(matrix.indptr[row], matrix.indptr[row + 1]):
+            if matrix.indices[j] != row:
+                values[j] = 0.0
 
 
 @numba.njit(cache=True)
-def _dots(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """Scalar product of each of the three columns."""
-    x = y = z = 0.0
-    for i in range(len(a)):
-        x += a[i, 0] * b[i, 0]
-        y += a[i, 1] * b[i, 1]
-        z += a[i, 2] * b[i, 2]
-    out[0], out[1], out[2] = x, y, z
-
-
-@numba.njit(cache=True)
-def _ratio(above: np.ndarray, below: np.ndarray, out: np.ndarray) -> None:
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    out = np.zeros(3)
     for k in range(3):
-        out[k] = above[k] / below[k] if below[k] != 0.0 else 0.0
+        if below[k] != 0.0:
+            out[k] = above[k] / below[k]
+    return out
 
 
-@numba.njit(cache=True)
-def bicgstab(indptr: np.ndarray, indices: np.ndarray, values: np.ndarray, diagonal: np.ndarray, b: np.ndarray,
-             x: np.ndarray, tolerance: float, least: int, most: int) -> int:
+class Goal(NamedTuple):
+    """tolerance relative to the right-hand side; least and most iterations.
+
+    The least are always made: an extrapolated guess that is good enough at every step drifts away.
+    """
+
+    tolerance: float
+    least: int
+    most: int
+
+
+@numba.njit(cache=True, parallel=True)
+def bicgstab(matrix: Pattern, values: np.ndarray, b: np.ndarray, x: np.ndarray, goal: Goal) -> int:
     """Solve A x = b for three right-hand sides (n, 3), Jacobi preconditioned, in place; iterations, -1 if not done.
-
-    least: iterations that are always made, for an extrapolated guess that is good enough at every step drifts away.
 
     Source: van der Vorst 1992, doi:10.1137/0913035.
     """
     n = len(b)
-    r = np.empty_like(b)
-    multiply(r, indptr, indices, values, x)
-    target = 0.0
-    for i in range(n):
-        for k in range(3):
-            r[i, k] = b[i, k] - r[i, k]
-            target += b[i, k] ** 2
-    target = tolerance * np.sqrt(target) + 1e-300
-    shadow, p, v = r.copy(), np.zeros_like(b), np.zeros_like(b)
-    t, y = np.empty_like(b), np.empty_like(b)
-    rho, fresh, beta = np.ones(3), np.ones(3), np.zeros(3)
-    alpha, omega, some, other = np.ones(3), np.ones(3), np.zeros(3), np.zeros(3)
-    for iteration in range(most + 1):
-        _dots(r, r, some)
-        if iteration >= least and np.sqrt(some.sum()) <= target or some.sum() == 0.0:
+    edge = np.array([n * piece // PIECES for piece in range(PIECES + 1)])
+    r, p, v, y, t = b.copy(), np.zeros_like(b), np.zeros_like(b), np.zeros_like(b), np.zeros_like(b)
+    sums, more = np.zeros((PIECES, 3)), np.zeros((PIECES, 3))
+    for piece in prange(PIECES):
+        for i in range(edge[piece], edge[piece + 1]):
+            row = _row(matrix, values, x, i)
+            for k in range(3):
+                r[i, k] = b[i, k] - row[k]
+                more[piece, k] += b[i, k] ** 2
+                sums[piece, k] += r[i, k] ** 2
+    target = goal.tolerance * np.sqrt(more.sum()) + 1e-300
+    shadow = r.copy()
+    square = sums.sum(axis=0)
+    fresh, rho, alpha, omega = square.copy(), np.ones(3), np.ones(3), np.ones(3)
+    for iteration in range(goal.most + 1):
+        if iteration >= goal.least and np.sqrt(square.sum()) <= target or square.sum() == 0.0:
             return iteration
-        _dots(shadow, r, fresh)
-        for k in range(3):
-            beta[k] = fresh[k] / rho[k] * alpha[k] / omega[k] if rho[k] != 0.0 and omega[k] != 0.0 else 0.0
-            rho[k] = fresh[k]
-        for i in range(n):
-            for k in range(3):
-                p[i, k] = r[i, k] + beta[k] * (p[i, k] - omega[k] * v[i, k])
-                y[i, k] = p[i, k] / diagonal[i]
-        multiply(v, indptr, indices, values, y)
-        _dots(shadow, v, some)
-        _ratio(rho, some, alpha)
-        for i in range(n):
-            for k in range(3):
-                x[i, k] += alpha[k] * y[i, k]
-                r[i, k] -= alpha[k] * v[i, k]
-                y[i, k] = r[i, k] / diagonal[i]
-        multiply(t, indptr, indices, values, y)
-        _dots(t, r, some)
-        _dots(t, t, other)
-        _ratio(some, other, omega)
-        for i in range(n):
-            for k in range(3):
-                x[i, k] += omega[k] * y[i, k]
-                r[i, k] -= omega[k] * t[i, k]
+        beta = _ratio(fresh, rho) * _ratio(alpha, omega)
+        rho = fresh
+        sums = np.zeros((PIECES, 3))
+        for piece in prange(PIECES):
+            for i in range(edge[piece], edge[piece + 1]):
+                for k in range(3):
+                    p[i, k] = r[i, k] + beta[k] * (p[i, k] - omega[k] * v[i, k])
+                    y[i, k] = p[i, k] / values[matrix.diagonal[i]]
+        for piece in prange(PIECES):
+            for i in range(edge[piece], edge[piece + 1]):
+                row = _row(matrix, values, y, i)
+                for k in range(3):
+                    v[i, k] = row[k]
+                    sums[piece, k] += shadow[i, k] * row[k]
+        alpha = _ratio(rho, sums.sum(axis=0))
+        for piece in prange(PIECES):
+            for i in range(edge[piece], edge[piece + 1]):
+                for k in range(3):
+                    x[i, k] += alpha[k] * y[i, k]
+                    r[i, k] -= alpha[k] * v[i, k]
+                    y[i, k] = r[i, k] / values[matrix.diagonal[i]]
+        sums, more = np.zeros((PIECES, 3)), np.zeros((PIECES, 3))
+        for piece in prange(PIECES):
+            for i in range(edge[piece], edge[piece + 1]):
+                row = _row(matrix, values, y, i)
+                for k in range(3):
+                    t[i, k] = row[k]
+                    sums[piece, k] += row[k] * r[i, k]
+                    more[piece, k] += row[k] ** 2
+        omega = _ratio(sums.sum(axis=0), more.sum(axis=0))
+        sums, more = np.zeros((PIECES, 3)), np.zeros((PIECES, 3))
+        for piece in prange(PIECES):
+            for i in range(edge[piece], edge[piece + 1]):
+                for k in range(3):
+                    x[i, k] += omega[k] * y[i, k]
+                    r[i, k] -= omega[k] * t[i, k]
+                    sums[piece, k] += r[i, k] ** 2
+                    more[piece, k] += r[i, k] * shadow[i, k]
+        square, fresh = sums.sum(axis=0), more.sum(axis=0)
     return -1

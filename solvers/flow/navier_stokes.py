@@ -28,15 +28,18 @@ Esmaily Moghadam 2011, doi:10.1007/s00466-011-0599-0 (backflow).
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from scipy import sparse
 
 from solvers.errors import DidNotConverge
-from solvers.fenics import PETSc, fem, mesh
-from solvers.flow import kernels, taylor_hood
+from solvers.fenics import fem
+from solvers.flow import cells, kernels, taylor_hood
 from solvers.flow.inlet import profile
+from solvers.flow.kernels import Carried, Goal, Tables
+from solvers.flow.poisson import Poisson
+from solvers.flow.wall_shear import wall_slope
 from solvers.flow.windkessel import Windkessel
 from solvers.geometry.dolfinx_mesh import Domain
 
@@ -45,21 +48,33 @@ SOURCES = ["Guermond, Minev & Shen 2006, doi:10.1016/j.cma.2005.10.010",
            "Olshanskii, Lube, Heister & Loewe 2009 (grad-div), doi:10.1016/j.cma.2009.09.005",
            "Esmaily Moghadam 2011, doi:10.1007/s00466-011-0599-0"]
 
-BATCH = 20_000
-"""Cells whose convection is assembled at once."""
+
+class Thinning(Protocol):
+    """A law of viscosity."""
+
+    def viscosity(self, rate: np.ndarray) -> np.ndarray:
+        """Pa s at shear rates in 1/s."""
+        ...
 
 
 @dataclass(frozen=True)
 class Fluid:
-    """Density kg/m^3, viscosity Pa s; Newtonian."""
+    """Density kg/m^3, viscosity Pa s; with a law the viscosity follows the shear rate, and `viscosity` is only the
+    part of it that is solved for at once."""
 
     density: float = 1060.0
     viscosity: float = 0.0035
+    law: Thinning | None = None
+
+    @property
+    def kinematic(self) -> float:
+        """m^2/s."""
+        return self.viscosity / self.density
 
 
 @dataclass(frozen=True)
 class Caps:
-    """Facet tags: the wall, the inlet, and each outlet with what follows it."""
+    """Tags of boundary faces: the wall, the inlet, and each outlet with what follows it."""
 
     wall: int
     inlet: int
@@ -68,11 +83,11 @@ class Caps:
 
 @dataclass(frozen=True)
 class Stepping:
-    """dt in s; tolerance of the linear solve; share of backflow that is damped; strength of the subgrid's damping;
-    penalty of the divergence, in density * speed * cell size."""
+    """dt in s; tolerance of the linear solve, relative to the load; share of backflow that is damped; strength of the
+    subgrid's damping; penalty of the divergence, in density * speed * cell size."""
 
     dt: float = 0.002
-    tolerance: float = 1e-5
+    tolerance: float = 1e-3
     backflow: float = 0.5
     subgrid: float = 0.5
     penalty: float = 0.25
@@ -96,21 +111,18 @@ class State:
 
 @dataclass(frozen=True)
 class Wind:
-    """What carries in one step, nodal (nodes, 3) m/s less the gradient of potential (vertices,) m^2/s; along, drift
-    (c, 4) 1/s and tau (c,) s as `kernels.streams` says; penalty (c,) m^2/s."""
+    """What carries in one step: nodal (nodes, 3) m/s less the gradient of potential (vertices,) m^2/s, and what
+    follows from them cell by cell."""
 
     nodal: np.ndarray
     potential: np.ndarray
-    along: np.ndarray
-    drift: np.ndarray
-    tau: np.ndarray
-    penalty: np.ndarray
+    carried: Carried
 
 
 @dataclass(frozen=True)
 class OpenEnd:
-    """An outlet: triangles (f, 6), the cells behind (f,), areas (f,), its normal (3,), slopes (f, 4) of the cells'
-    coordinates along it, places in the CSR values (f, 36)."""
+    """An outlet: faces (t, f), the cells behind (t,), areas (t,), its normal (3,), slopes (t, m) of the cells'
+    coordinates along it, places in the CSR values (t, f * f)."""
 
     faces: np.ndarray
     cells: np.ndarray
@@ -151,7 +163,10 @@ class Response:
 
 @dataclass
 class Flow:
-    """The discrete problem: operators that stay, and the step that uses them."""
+    """The discrete problem: operators that stay, and the step that uses them.
+
+    In a plane (triangles) flows are per metre of depth, m^2/s. Without outlets the pressure is zero at one vertex.
+    """
 
     domain: Domain
     caps: Caps
@@ -163,59 +178,71 @@ class Flow:
         self.points = space.tabulate_dof_coordinates()
         self.tets = np.ascontiguousarray(space.dofmap.list, np.int32)
         self.n = len(self.points)
-        self.original = _original(self.domain, space)
+        self.original = cells.original(self.domain, space)
         self.nodes = taylor_hood.nodes(self.points, self.tets)
-        self.faces = {t: self.nodes.faces(f) for t, f in _faces_by_tag(self.domain, space).items()}
+        self.element = taylor_hood.element(self.tets.shape[1])
+        self.cells = cells.cells(self.nodes.points, self.nodes.cells, self.element.between)
+        self.faces = {t: self.nodes.faces(f) for t, f in cells.faces_by_tag(self.domain, space).items()}
         self._operators()
         self._boundaries()
-        self._shear = _wall_slope(self)
+        self._slope = wall_slope(self.nodes, self.cells.grads, self.faces[self.caps.wall])
         self._response = self._respond()
+
+    @property
+    def grads(self) -> np.ndarray:
+        """Gradients of the barycentric coordinates, (c, m, 3), 1/m."""
+        return self.cells.grads
 
     def _operators(self) -> None:
         """Gradients, the shared sparsity, mass and viscosity, the Poisson problem's matrix."""
-        self.grads, self.volumes = kernels.gradients(self.points, self.tets)
-        self.size = (6 * np.sqrt(2) * self.volumes) ** (1 / 3)
-        cells, exact = self.nodes.cells, taylor_hood.tensors()
-        self.indptr, self.indices = _pattern(cells, len(self.nodes.points))
-        self.place = kernels.positions(cells, self.indptr, self.indices).reshape(len(cells), 100)
-        self.mass, self.viscous = np.zeros(len(self.indices)), np.zeros(len(self.indices))
-        kernels.scatter(self.mass, self.place, self.volumes[:, None] * exact.mass.ravel())
-        dots = np.einsum("cik,cjk->cij", self.grads, self.grads) * self.volumes[:, None, None]
-        kernels.scatter(self.viscous, self.place, dots.reshape(-1, 16) @ exact.stiffness.reshape(16, 100))
-        self.viscous *= self.fluid.viscosity
-        self._lumped = np.bincount(self.tets.ravel(), np.repeat(self.volumes / 4, 4), minlength=self.n)
-        self.diagonal = _diagonal(self.indptr, self.indices, len(self.nodes.points))
-        rows, columns = np.repeat(self.tets, 4, axis=1).ravel(), np.tile(self.tets, (1, 4)).ravel()
+        volumes, grads, exact = self.cells.volumes, self.cells.grads, self.element
+        self.pattern = cells.pattern(self.nodes.cells, len(self.nodes.points))
+        self.place = kernels.positions(self.nodes.cells, self.pattern.indptr, self.pattern.indices)
+        self.tables = _tables(exact)
+        self.mass, self.viscous = np.zeros(len(self.pattern.indices)), np.zeros(len(self.pattern.indices))
+        kernels.scatter(self.mass, self.place, volumes[:, None] * exact.mass.ravel())
+        dots = np.einsum("cik,cjk->cij", grads, grads) * volumes[:, None, None]
+        m = exact.corners
+        kernels.scatter(self.viscous, self.place, dots.reshape(-1, m * m) @ exact.stiffness.reshape(m * m, -1))
+        self.viscous *= self.fluid.kinematic
+        self._lumped = np.bincount(self.tets.ravel(), np.repeat(volumes / m, m), minlength=self.n)
+        rows, columns = np.repeat(self.tets, m, axis=1).ravel(), np.tile(self.tets, (1, m)).ravel()
         self._laplacian = sparse.csr_matrix((dots.ravel(), (rows, columns)), shape=(self.n, self.n))
 
     def _boundaries(self) -> None:
         """Fixed velocities, fixed pressures, area vectors of the caps, the inlet's profile."""
-        caps, n = self.caps, len(self.nodes.points)
-        self.cap_vertices = {tag: np.unique(faces[:, :3]) for tag, faces in self.faces.items()}
-        self.outward = {tag: _outward(self.points, faces, self.tets, n) for tag, faces in self.faces.items()}
+        caps, n, corners = self.caps, len(self.nodes.points), self.element.corners
+        self.cap_vertices = {tag: np.unique(faces[:, :corners - 1]) for tag, faces in self.faces.items()}
+        self.outward = {tag: cells.outward(self.points, faces, self.tets) for tag, faces in self.faces.items()}
         on_wall, on_inlet = (np.unique(self.faces[t]) for t in (caps.wall, caps.inlet))
         rim = np.intersect1d(on_wall, on_inlet)
         self.inner = np.setdiff1d(on_inlet, rim)
         self.wall_vertices = self.cap_vertices[caps.wall]
         self.fixed = np.union1d(on_wall, on_inlet).astype(np.int64)
-        self.pressure_rows = np.concatenate([self.cap_vertices[t] for t in caps.outlets]).astype(np.int64)
+        held = [self.cap_vertices[t] for t in caps.outlets] or [np.zeros(1)]
+        self.pressure_rows = np.concatenate(held).astype(np.int64)
         self._scale = self.stepping.dt / (1.5 * self.fluid.density)
-        self._poisson = _Poisson(self._laplacian * self._scale, self.pressure_rows)
+        self._poisson = Poisson(self._laplacian * self._scale, self.pressure_rows)
         normal = self.outward[caps.inlet].sum(axis=0)
         self.inlet_area = float(np.linalg.norm(normal))
         self.inlet_normal = normal / self.inlet_area
         self._open = [self._open_end(tag) for tag in caps.outlets]
-        self.shape = profile(self.nodes.points, _quarters(self.faces[caps.inlet]), rim)
+        self.shape = profile(self.nodes.points, cells.pieces(self.faces[caps.inlet], corners), rim)
         unit = np.zeros((n, 3))
         unit[self.inner] = -self.shape[self.inner, None] * self.inlet_normal
-        self._unit_inflow = unit / -float((unit * self.outward[caps.inlet]).sum())
+        self._unit_inflow = unit / -self.flow_through(caps.inlet, unit)
 
     def _open_end(self, tag: int) -> OpenEnd:
-        faces, vector = self.faces[tag], self.outward[tag].sum(axis=0)
-        normal = vector / np.linalg.norm(vector)
-        cells, _ = _behind(faces[:, :3], self.tets, self.n)
-        place = kernels.positions(faces.astype(np.int32), self.indptr, self.indices).reshape(len(faces), 36)
-        return OpenEnd(faces, cells, _areas(self.points, faces), normal, self.grads[cells] @ normal, place)
+        faces, vectors = self.faces[tag], self.outward[tag]
+        areas = np.linalg.norm(vectors, axis=1)
+        normal = vectors.sum(axis=0) / np.linalg.norm(vectors.sum(axis=0))
+        behind, _ = cells.behind(faces[:, :self.element.corners - 1], self.tets, self.n)
+        place = kernels.positions(faces.astype(np.int32), self.pattern.indptr, self.pattern.indices)
+        return OpenEnd(faces, behind, areas, normal, self.grads[behind] @ normal, place)
+
+    def flow_through(self, tag: int, u: np.ndarray) -> float:
+        """Outward flow of velocities (nodes, 3) through a cap, m^3/s, exact for the discrete velocity."""
+        return float(np.einsum("tfk,f,tk->", u[self.faces[tag]], self.element.face_mean, self.outward[tag]))
 
     def inflow(self, flow: float, velocity: np.ndarray | None = None) -> np.ndarray:
         """Velocities (nodes, 3) at the inlet with exactly this discrete flow in, m^3/s.
@@ -226,7 +253,7 @@ class Flow:
         u = np.zeros((len(self.nodes.points), 3))
         if velocity is not None:
             u[self.inner] = -velocity[self.inner, None] * self.inlet_normal
-        return u + self._unit_inflow * (flow + float((u * self.outward[self.caps.inlet]).sum()))
+        return u + self._unit_inflow * (flow + self.flow_through(self.caps.inlet, u))
 
     def rest(self, time: float, pressure: float, stored: dict[int, float] | None = None) -> State:
         """Blood at rest under one pressure (Pa)."""
@@ -235,35 +262,37 @@ class Flow:
         return State(time, zero, zero, np.full(self.n, pressure), none, none, stored or dict.fromkeys(tags, pressure),
                      dict.fromkeys(tags, pressure), dict.fromkeys(tags, 0.0))
 
-    def advance(self, state: State, inflow: np.ndarray) -> tuple[State, Step]:
-        """One step: from `state` to `state.time + dt` with the given inlet velocities (nodes, 3)."""
-        trial, iterations = self._momentum(state, inflow)
-        increment, out = self._correct(state, trial)
-        after = State(state.time + self.stepping.dt, trial, state.u, state.p + increment, increment, state.dp,
+    def advance(self, state: State, inflow: np.ndarray, force: np.ndarray | None = None) -> tuple[State, Step]:
+        """One step: from `state` to `state.time + dt` with the given velocities (nodes, 3) at inlet and wall.
+
+        force (nodes, 3): of a body, N/m^3, at the end of the step.
+        """
+        trial, iterations = self._momentum(state, inflow, force)
+        divergence = self._against(trial)
+        increment, out = self._correct(state, trial, divergence)
+        p = state.p + increment + self._rotation(divergence)
+        after = State(state.time + self.stepping.dt, trial, state.u, p, increment, state.dp,
                       out.stored, out.pressure, {t: out.flow[t] for t in self.caps.outlets})
         self._check(after, state)
         return after, self._shown(after, out.flow, iterations)
 
-    def _momentum(self, state: State, inflow: np.ndarray) -> tuple[np.ndarray, int]:
+    def _momentum(self, state: State, inflow: np.ndarray, force: np.ndarray | None) -> tuple[np.ndarray, int]:
         """The velocity at the end of the step (nodes, 3), and the iterations that it took."""
         rho, dt = self.fluid.density, self.stepping.dt
         wind = self._wind(state)
-        values = self.mass * (1.5 * rho / dt) + self.viscous
-        self._add_convection(values, wind)
+        values = self.mass * (1.5 / dt) + self.viscous
+        kernels.add_convection(values, self.place, self.cells, self.tables, wind.nodal, wind.carried)
         self._add_outflow(values, wind)
-        load = np.empty_like(wind.nodal)
-        kernels.multiply(load, self.indptr, self.indices, self.mass, (2 * state.u - 0.5 * state.u_before) * (rho / dt))
-        self._add_resolved(load, wind, state.u)
-        kernels.add_divergence_penalty(load, self.nodes.cells, self.grads, self.volumes, rho * wind.penalty,
-                                       taylor_hood.BETWEEN, state.u)
+        known = (2 * state.u - 0.5 * state.u_before) / dt
+        load = kernels.multiply(self.pattern, self.mass, known if force is None else known + force / rho)
         p = state.p + 4 / 3 * state.dp - 1 / 3 * state.dp_before
-        kernels.add_pressure_force(load, self.nodes.cells, self.grads, self.volumes, taylor_hood.MEAN, p)
-        load[self.fixed] = inflow[self.fixed]
-        kernels.fix_rows(values, self.indptr, self.indices, self.fixed)
+        kernels.add_explicit(load, self.cells, self.element.mean, wind.carried, state.u,
+                             self._resolved(wind, state.u), p / rho)
+        load[self.fixed] = values[self.pattern.diagonal[self.fixed], None] * inflow[self.fixed]
+        kernels.fix_rows(values, self.pattern, self.fixed)
         u = wind.nodal.copy()
         u[self.fixed] = inflow[self.fixed]
-        iterations = kernels.bicgstab(self.indptr, self.indices, values, values[self.diagonal], load, u,
-                                      self.stepping.tolerance, 2, 200)
+        iterations = kernels.bicgstab(self.pattern, values, load, u, Goal(self.stepping.tolerance, 2, 200))
         if iterations < 0:
             raise DidNotConverge("velocity_solve", f"the velocity system was not solved at t = {state.time:.4f} s",
                                  "a small residual in 200 iterations", "Take a smaller time step.", state)
@@ -273,69 +302,67 @@ class Flow:
         """The velocity that carries, extrapolated, with the divergence taken off that the pressure's increment took."""
         nodal = 2 * state.u - state.u_before
         potential = self._scale * (2 * state.dp - state.dp_before)
-        along, drift, speed, tau = kernels.streams(
-            self.nodes.cells, self.grads, taylor_hood.MEAN, self.size, self.fluid.viscosity / self.fluid.density,
-            self.stepping.subgrid, nodal, potential)
-        return Wind(nodal, potential, along, drift, tau, self.stepping.penalty * speed * self.size)
+        along, drift, speed = kernels.streams(self.cells, self.element.mean, nodal, potential)
+        size, extra = self.cells.size, self._extra_viscosity(nodal)
+        tau = self.stepping.subgrid / (2 * speed / size + 4 * (self.fluid.kinematic + extra) / size**2)
+        penalty = self.stepping.penalty * speed * size
+        return Wind(nodal, potential, Carried(along, drift, speed, tau, penalty + extra, penalty))
 
-    def _add_convection(self, values: np.ndarray, wind: Wind) -> None:
-        """Add density * [skew (w.grad u, v) + (tau w.grad u, w.grad v) + penalty (grad u, grad v)] to CSR `values`.
+    def _extra_viscosity(self, u: np.ndarray) -> np.ndarray | float:
+        """What the law's viscosity has beyond the constant one in each cell, m^2/s."""
+        if self.fluid.law is None:
+            return 0.0
+        return self.fluid.law.viscosity(kernels.strain_rates(self.cells, u)) / self.fluid.density - self.fluid.kinematic
 
-        A dense product over the cells, then a scatter.
-        """
-        exact = taylor_hood.tensors()
-        table = self.fluid.density * np.vstack([exact.convection.reshape(40, 100), exact.stiffness.reshape(16, 100)])
-        for first in range(0, len(self.tets), BATCH):
-            part = slice(first, first + BATCH)
-            factors = kernels.transport(self.nodes.cells[part], self.grads[part], self.volumes[part], wind.nodal,
-                                        wind.drift[part], wind.along[part], wind.tau[part], wind.penalty[part])
-            kernels.scatter(values, self.place[part], factors @ table)
-
-    def _add_resolved(self, load: np.ndarray, wind: Wind, u: np.ndarray) -> None:
-        """Give back what the damping of w.grad u takes from its smooth part, its projection on linear functions."""
-        slope, cells = taylor_hood.tensors().slope, self.nodes.cells
+    def _resolved(self, wind: Wind, u: np.ndarray) -> np.ndarray:
+        """The smooth part of w.grad u, its projection on linear functions (vertices, 3): it is not damped."""
         smooth = np.zeros((self.n, 3))
-        kernels.add_moments(smooth, cells, self.volumes, wind.along, slope, u)
-        smooth *= self.fluid.density / self._lumped[:, None]
-        kernels.add_recovered(load, cells, self.volumes, wind.along, wind.tau, slope, smooth)
+        kernels.add_resolved_moments(smooth, self.cells, wind.carried, u)
+        return smooth / self._lumped[:, None]
 
     def _add_outflow(self, values: np.ndarray, wind: Wind) -> None:
-        """Add density * (w.n u, v)/2 on the outlets, the skew form's other half, and there damp what flows back."""
-        rho = self.fluid.density
+        """Add (w.n u, v)/2 on the outlets, the skew form's other half, and there damp what flows back."""
         for end in self._open:
             through = wind.nodal[end.faces] @ end.normal
             carried = through - (wind.potential[self.tets[end.cells]] * end.slopes).sum(axis=1, keepdims=True)
-            local = 0.5 * rho * end.areas[:, None] * carried @ taylor_hood.on_face().reshape(6, 36)
+            k = end.faces.shape[1]
+            local = 0.5 * end.areas[:, None] * carried @ self.element.face_cubes.reshape(k, k * k)
             kernels.scatter(values, end.place, local)
-            back = np.minimum(through, 0.0) * (end.areas / 6)[:, None]
-            np.add.at(values, self.diagonal[end.faces], -rho * self.stepping.backflow * back)
+            back = np.minimum(through, 0.0) * (end.areas / k)[:, None]
+            np.add.at(values, self.pattern.diagonal[end.faces], -self.stepping.backflow * back)
 
-    def _correct(self, state: State, trial: np.ndarray) -> tuple[np.ndarray, Outflow]:
+    def _against(self, u: np.ndarray) -> np.ndarray:
+        """Minus the divergence of u, weighed by each linear function where no outlet is near, m^3/s, (vertices,)."""
+        load = kernels.against_gradient(self.cells, self.element.mean, u, self.n)
+        for tag in (self.caps.inlet, self.caps.wall):
+            if u[self.faces[tag]].any():
+                load -= self._weighed(tag, u)
+        return load
+
+    def _weighed(self, tag: int, u: np.ndarray) -> np.ndarray:
+        """Integral of u.n q over a cap for each linear shape function q, m^3/s, (vertices,)."""
+        faces = self.faces[tag]
+        through = np.einsum("tfk,tk->tf", u[faces], self.outward[tag])
+        local = through @ self.element.face_linear.T
+        return np.bincount(faces[:, :local.shape[1]].ravel(), local.ravel(), minlength=self.n)
+
+    def _rotation(self, against: np.ndarray) -> np.ndarray:
+        """Minus viscosity times divergence, Pa, (vertices,): what keeps the pressure's order at walls."""
+        out = self.fluid.viscosity * against / self._lumped
+        out[self.pressure_rows] = 0.0
+        return out
+
+    def _correct(self, state: State, trial: np.ndarray, load: np.ndarray) -> tuple[np.ndarray, Outflow]:
         """The pressure's increment that takes the divergence off, and what passes the caps.
 
         The pressure and the flow of an outlet at the end of the step are found
         together with those of what follows it: `_response` says how a unit of
         pressure there changes the field and all outlets' flows.
         """
-        load = np.zeros(self.n)
-        kernels.against_gradient(load, self.nodes.cells, self.grads, self.volumes, taylor_hood.MEAN, trial)
-        inward = self._weighed(self.caps.inlet, trial)
-        load -= inward
         increment = self._poisson.solve(load, np.zeros(self.n))
         outflow, change = self._coupled(state, self._through(load, increment))
-        return increment + self._response.fields @ change, replace(
-            outflow, flow=outflow.flow | {self.caps.inlet: float(inward.sum())})
-
-    def _weighed(self, tag: int, u: np.ndarray) -> np.ndarray:
-        """Integral of u.n q over a cap for each linear shape function q, m^3/s, (vertices,).
-
-        Exact: on a triangle with normal n the linear function of corner 0 weighs
-        corner and edge values of a quadratic by (2, -1, -1, 8, 4, 8)/60 of its area.
-        """
-        faces = self.faces[tag]
-        through = (u[faces] @ self.outward[tag].sum(axis=0)) / np.linalg.norm(self.outward[tag].sum(axis=0))
-        local = through @ _LINEAR_BY_QUADRATIC.T * _areas(self.points, faces)[:, None]
-        return np.bincount(faces[:, :3].ravel(), local.ravel(), minlength=self.n)
+        inward = {self.caps.inlet: self.flow_through(self.caps.inlet, trial)}
+        return increment + self._response.fields @ change, replace(outflow, flow=outflow.flow | inward)
 
     def _through(self, load: np.ndarray, increment: np.ndarray) -> np.ndarray:
         """Outward flow through each outlet, from the balance of the Poisson problem, m^3/s."""
@@ -345,6 +372,8 @@ class Flow:
     def _coupled(self, state: State, free: np.ndarray) -> tuple[Outflow, np.ndarray]:
         """Outlets with what follows them, and their change of pressure; free: flows (k,) were there no change."""
         tags, dt = list(self.caps.outlets), self.stepping.dt
+        if not tags:
+            return Outflow({}, {}, {}), np.zeros(0)
         before = np.array([state.pressure[t] for t in tags])
         base, slope = np.array([self.caps.outlets[t].affine(state.stored[t], state.flow[t], dt) for t in tags]).T
         G = self._response.flows
@@ -357,203 +386,58 @@ class Flow:
 
     def _respond(self) -> Response:
         """Fields and outflows under a unit of pressure at each outlet."""
-        fields = np.zeros((self.n, len(self.caps.outlets)))
-        for k, tag in enumerate(self.caps.outlets):
+        k = len(self.caps.outlets)
+        fields, flows = np.zeros((self.n, k)), np.zeros((k, k))
+        zero = np.zeros(self.n)
+        for column, tag in enumerate(self.caps.outlets):
             unit = np.zeros(self.n)
             unit[self.cap_vertices[tag]] = 1.0
-            fields[:, k] = self._poisson.solve(np.zeros(self.n), unit)
-        zero = np.zeros(self.n)
-        return Response(fields, np.array([self._through(zero, f) for f in fields.T]).T)
+            fields[:, column] = self._poisson.solve(zero, unit)
+            flows[:, column] = self._through(zero, fields[:, column])
+        return Response(fields, flows)
 
     def _check(self, after: State, before: State) -> None:
-        if not (np.isfinite(after.u).all() and np.isfinite(after.p).all()):
-            raise DidNotConverge("flow_not_finite", f"the flow grew without bound at t = {before.time:.4f} s", "",
-                                 "Take a smaller time step, or a finer mesh.", before)
+        if np.isfinite(after.u).all() and np.isfinite(after.p).all():
+            return
+        rate = self._rates(before.u)
+        worst = int(np.argmax(rate))
+        raise DidNotConverge(
+            "flow_not_finite", f"the flow grew without bound at t = {before.time:.4f} s; before it the CFL number was "
+            f"{rate[worst] * self.stepping.dt:.1f} in cell {worst}, at "
+            f"{np.round(1e3 * self.points[self.tets[worst]].mean(axis=0), 1).tolist()} mm", "finite velocities",
+            "Take a smaller time step, or a finer mesh there.", before)
+
+    def _rates(self, u: np.ndarray) -> np.ndarray:
+        """How often each cell is passed, 1/s, (c,)."""
+        return np.linalg.norm(u, axis=1)[self.nodes.cells].max(axis=1) / self.cells.size
 
     def _shown(self, state: State, flow: dict[int, float], iterations: int) -> Step:
         inlet = self.caps.inlet
         pressure = state.pressure | {inlet: self.mean_pressure(state.p, inlet)}
-        speed = np.linalg.norm(state.u, axis=1)[self.nodes.cells].max(axis=1)
-        cfl = float((speed * self.stepping.dt / self.size).max())
-        return Step(state.time, pressure, flow, abs(sum(flow.values())) / max(abs(flow[inlet]), 1e-12), cfl,
-                    iterations)
+        return Step(state.time, pressure, flow, abs(sum(flow.values())) / max(abs(flow[inlet]), 1e-12),
+                    float(self._rates(state.u).max() * self.stepping.dt), iterations)
 
     def mean_pressure(self, p: np.ndarray, tag: int) -> float:
         """Area mean over a cap, Pa."""
-        faces = self.faces[tag]
-        areas = _areas(self.points, faces)
-        return float((p[faces[:, :3]].mean(axis=1) * areas).sum() / areas.sum())
+        areas = np.linalg.norm(self.outward[tag], axis=1)
+        return float((p[self.faces[tag][:, :self.element.corners - 1]].mean(axis=1) * areas).sum() / areas.sum())
 
     def traction(self, state: State) -> np.ndarray:
-        """Wall shear stress vectors at the wall's vertices (vertices, 3), Pa; zero elsewhere.
-
-        From the slope of the quadratic velocity in the cells at the wall, a mean by
-        area over the triangles around each vertex.
-        """
-        return self._shear.stress(state.u)
-
-
-_LINEAR_BY_QUADRATIC = np.array([[2, -1, -1, 8, 4, 8], [-1, 2, -1, 8, 8, 4], [-1, -1, 2, 4, 8, 8]]) / 60
-"""Mean over a triangle of linear times quadratic shape function; edges in the order 0-1, 1-2, 2-0."""
+        """Wall shear stress vectors at the wall's vertices (vertices, 3), Pa; zero elsewhere."""
+        rate = self._slope.rate(state.u)
+        if self.fluid.law is None:
+            return self.fluid.viscosity * rate
+        return self.fluid.law.viscosity(np.linalg.norm(rate, axis=1))[:, None] * rate
 
 
-@dataclass(frozen=True)
-class _WallSlope:
-    """From node velocities to shear stress at the wall's vertices."""
-
-    vertices: np.ndarray
-    normals: np.ndarray
-    matrix: sparse.csr_matrix
-    n: int
-
-    def stress(self, u: np.ndarray) -> np.ndarray:
-        found = self.matrix @ u
-        found -= self.normals * (found * self.normals).sum(axis=1, keepdims=True)
-        out = np.zeros((self.n, 3))
-        out[self.vertices] = found
-        return out
-
-
-def _wall_slope(flow: Flow) -> _WallSlope:
-    """-viscosity times the derivative of the velocity along the outward normal, at the wall's vertices."""
-    faces = flow.faces[flow.caps.wall]
-    cell, opposite = _behind(faces[:, :3], flow.tets, flow.n)
-    normals = _normals(flow.points, faces)
-    areas = np.linalg.norm(normals, axis=1) / 2
-    normals /= 2 * areas[:, None]
-    inside = flow.points[faces[:, 0]] - flow.points[flow.tets[cell, opposite]]
-    normals[np.einsum("fk,fk->f", normals, inside) < 0] *= -1
-    along = np.einsum("fik,fk->fi", flow.grads[cell], normals)
-    corner_slopes = taylor_hood.slopes(taylor_hood.CORNERS)
-    rows, columns, entries = [], [], []
-    for corner in range(3):
-        local = np.argmax(flow.tets[cell] == faces[:, [corner]], axis=1)
-        weights = np.einsum("fi,fib->fb", along, corner_slopes[local]) * areas[:, None]
-        rows.append(np.repeat(faces[:, corner], 10))
-        columns.append(flow.nodes.cells[cell].ravel())
-        entries.append(weights.ravel())
-    area = np.bincount(faces[:, :3].ravel(), np.repeat(areas, 3), minlength=flow.n)
-    total = sparse.csr_matrix((np.concatenate(entries), (np.concatenate(rows), np.concatenate(columns))),
-                              shape=(flow.n, len(flow.nodes.points)))
-    vertices = flow.wall_vertices
-    unit = np.zeros((flow.n, 3))
-    np.add.at(unit, faces[:, :3].ravel(), np.repeat(normals * areas[:, None], 3, axis=0))
-    unit = unit[vertices] / np.linalg.norm(unit[vertices], axis=1, keepdims=True)
-    scaled = sparse.diags(-flow.fluid.viscosity / area[vertices]) @ total[vertices]
-    return _WallSlope(vertices, unit, scaled.tocsr(), flow.n)
-
-
-class _Poisson:
-    """The Laplacian with fixed rows, factored once (MUMPS), or conjugate gradients with GAMG when large."""
-
-    def __init__(self, matrix: sparse.csr_matrix, rows: np.ndarray, largest_direct: int = 120_000) -> None:
-        self.matrix, self._rows = matrix, rows
-        keep = np.ones(matrix.shape[0])
-        keep[rows] = 0
-        clear = sparse.diags(keep)
-        system = (clear @ matrix @ clear + sparse.diags(1 - keep)).tocsr()
-        system.sort_indices()
-        self._held = PETSc.Mat().createAIJ(system.shape, csr=(system.indptr, system.indices, system.data),
-                                           comm=PETSc.COMM_SELF)
-        self._held.setOption(PETSc.Mat.Option.SPD, True)
-        self._solver = PETSc.KSP().create(PETSc.COMM_SELF)
-        self._solver.setOperators(self._held)
-        self._configure(matrix.shape[0] <= largest_direct)
-        self._b, self._x = self._held.createVecs()
-
-    def _configure(self, direct: bool) -> None:
-        preconditioner = self._solver.getPC()
-        if direct:
-            self._solver.setType("preonly")
-            preconditioner.setType("cholesky")
-            preconditioner.setFactorSolverType("mumps")
-        else:
-            self._solver.setType("cg")
-            preconditioner.setType("gamg")
-            self._solver.setTolerances(rtol=1e-8)
-        self._solver.setUp()
-
-    def solve(self, load: np.ndarray, fixed: np.ndarray) -> np.ndarray:
-        """x with x = `fixed` on the fixed rows and (matrix x) = load on the others."""
-        right = load - self.matrix @ fixed
-        right[self._rows] = fixed[self._rows]
-        self._b.setArray(right)
-        self._solver.solve(self._b, self._x)
-        if self._solver.getConvergedReason() < 0:
-            raise DidNotConverge("pressure_solve", "the pressure system was not solved", "",
-                                 "Check the mesh for flat cells.")
-        return self._x.getArray().copy()
-
-
-def _original(domain: Domain, space: Any) -> np.ndarray:
-    """For each degree of freedom the index of its point in the arrays that made the mesh."""
-    cells = domain.mesh.geometry.dofmaps[0]
-    found = np.empty(len(space.tabulate_dof_coordinates()), np.int64)
-    found[space.dofmap.list.ravel()] = domain.original[cells.ravel()]
-    return found
-
-
-def _faces_by_tag(domain: Domain, space: Any) -> dict[int, np.ndarray]:
-    """Tag to the degrees of freedom (t, 3) of its triangles."""
-    grid = domain.mesh
-    vertex_to_dof = np.empty(len(domain.original), np.int64)
-    vertex_to_dof[grid.geometry.dofmaps[0].ravel()] = space.dofmap.list.ravel()
-    geometry = mesh.entities_to_geometry(grid, 2, domain.facets.indices)
-    faces = vertex_to_dof[geometry]
-    return {int(tag): faces[domain.facets.values == tag] for tag in np.unique(domain.facets.values)}
-
-
-def _diagonal(indptr: np.ndarray, indices: np.ndarray, n: int) -> np.ndarray:
-    """Places of the diagonal in the CSR values."""
-    rows = np.repeat(np.arange(n), np.diff(indptr))
-    return np.flatnonzero(rows == indices)
-
-
-def _pattern(cells: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """CSR pointers and columns of all pairs of nodes that share a cell."""
-    k = cells.shape[1]
-    rows, columns = np.repeat(cells, k, axis=1).ravel(), np.tile(cells, (1, k)).ravel()
-    matrix = sparse.csr_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(n, n))
-    matrix.sort_indices()
-    return matrix.indptr, matrix.indices
-
-
-def _quarters(faces: np.ndarray) -> np.ndarray:
-    """The four small triangles (4 f, 3) between the nodes of quadratic ones (f, 6)."""
-    return faces[:, [[0, 3, 5], [3, 1, 4], [5, 4, 2], [3, 4, 5]]].reshape(-1, 3)
-
-
-def _areas(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(_normals(points, faces), axis=1) / 2
-
-
-def _normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    a, b, c = (points[faces[:, i]] for i in range(3))
-    return np.cross(b - a, c - a)
-
-
-def _outward(points: np.ndarray, faces: np.ndarray, tets: np.ndarray, n: int) -> np.ndarray:
-    """Integral of shape function times outward normal at each node, m^2, (nodes, 3): a third on each edge node."""
-    normals = _normals(points, faces) / 2
-    cell, opposite = _behind(faces[:, :3], tets, len(points))
-    turn = np.einsum("fk,fk->f", normals, points[faces[:, 0]] - points[tets[cell, opposite]]) < 0
-    normals[turn] *= -1
-    total = np.zeros((n, 3))
-    for k in range(3, 6):
-        np.add.at(total, faces[:, k], normals / 3)
-    return total
-
-
-def _behind(faces: np.ndarray, tets: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The cell behind each face (f,), and which of its corners is not on the face (f,)."""
-    corners = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
-    all_faces = np.sort(tets[:, corners].reshape(-1, 3), axis=1).astype(np.int64)
-    keys = (all_faces[:, 0] * n + all_faces[:, 1]) * n + all_faces[:, 2]
-    order = np.argsort(keys)
-    mine = np.sort(faces, axis=1).astype(np.int64)
-    wanted = (mine[:, 0] * n + mine[:, 1]) * n + mine[:, 2]
-    found = order[np.searchsorted(keys[order], wanted)]
-    return found // 4, found % 4
+def _tables(element: taylor_hood.Element) -> Tables:
+    """An element's integrals as the kernels take them."""
+    k, m = len(element.mean), element.corners
+    first, second = np.triu_indices(k, 1)
+    rows, columns = np.r_[first, np.arange(k)], np.r_[second, np.arange(k)]
+    skew = element.convection[:, :, first, second].reshape(k * m, -1)
+    even = [element.stiffness[i, j] + (element.stiffness[j, i] if i != j else 0) for i in range(m) for j in range(i, m)]
+    return Tables(np.ascontiguousarray(skew), np.array([e[rows, columns] for e in even]), first, second)
 
 
 def march(flow: Flow, state: State, inflow: Callable[[float], np.ndarray], n_steps: int) -> State:

@@ -1,4 +1,4 @@
-"""Tetrahedra with tagged boundary triangles into DOLFINx, and fields back in the order they came in."""
+"""Tetrahedra or triangles with tagged faces into DOLFINx, and fields back in the order they came in."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,19 +17,21 @@ class Domain:
     original: np.ndarray
 
 
-def load(points: np.ndarray, tets: np.ndarray, triangles: np.ndarray, tags: np.ndarray, comm: Any = None) -> Domain:
-    """points (n, 3) in m, tets (c, 4), boundary triangles (t, 3) with a tag each (t,).
+def load(points: np.ndarray, cells: np.ndarray, faces: np.ndarray, tags: np.ndarray, comm: Any = None) -> Domain:
+    """points (n, 3) in m, tetrahedra (c, 4) or triangles (c, 3), boundary faces (t, m - 1) with a tag each (t,).
 
     Rank 0 gives the arrays, the others may give empty ones of the same width.
     """
     comm = comm or MPI.COMM_WORLD
-    element = basix.ufl.element("Lagrange", "tetrahedron", 1, shape=(3,), dtype=np.float64)
-    grid = mesh.create_mesh(comm, np.ascontiguousarray(tets, np.int64), ufl.Mesh(element),
+    shape = "triangle" if cells.shape[1] == 3 else "tetrahedron"
+    element = basix.ufl.element("Lagrange", shape, 1, shape=(3,), dtype=np.float64)
+    grid = mesh.create_mesh(comm, np.ascontiguousarray(cells, np.int64), ufl.Mesh(element),
                             np.ascontiguousarray(points, np.float64))
-    grid.topology.create_connectivity(2, 0)
-    grid.topology.create_connectivity(2, 3)
-    entities, values = dolfinx.io.distribute_entity_data(grid, 2, np.ascontiguousarray(triangles, np.int64),
+    dim = grid.topology.dim
+    grid.topology.create_connectivity(dim - 1, 0)
+    grid.topology.create_connectivity(dim - 1, dim)
+    entities, values = dolfinx.io.distribute_entity_data(grid, dim - 1, np.ascontiguousarray(faces, np.int64),
                                                          np.ascontiguousarray(tags, np.int32))
     adjacency = dolfinx.graph.adjacencylist(entities)
-    facets = mesh.meshtags_from_entities(grid, 2, adjacency, values.astype(np.int32))
+    facets = mesh.meshtags_from_entities(grid, dim - 1, adjacency, values.astype(np.int32))
     return Domain(grid, facets, np.asarray(grid.geometry.input_global_indices))

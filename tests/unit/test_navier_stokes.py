@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from solvers.errors import BadInput
-from solvers.flow import kernels, navier_stokes, pulsatile, taylor_hood
-from solvers.flow.navier_stokes import Caps, Flow, Fluid, Stepping, Wind
+from solvers.flow import kernels, navier_stokes, pulsatile
+from solvers.flow.kernels import Carried
+from solvers.flow.navier_stokes import Caps, Flow, Fluid, Stepping
 from solvers.flow.pulse import Pulse
 from solvers.flow.windkessel import Windkessel
 from solvers.geometry import dolfinx_mesh
@@ -78,10 +80,11 @@ def test_convection_does_no_work_inside(tube):
     rng = np.random.default_rng(1)
     nodal, u = rng.normal(size=(2, len(tube.nodes.points), 3))
     u[np.unique(np.concatenate(list(map(np.ravel, tube.faces.values()))))] = 0.0
-    bare, damped = np.zeros_like(tube.mass), np.zeros_like(tube.mass)
     zero, along = np.zeros(len(tube.tets)), rng.normal(size=(len(tube.tets), 4))
-    tube._add_convection(bare, Wind(nodal, zero, along, along, zero, zero))
-    tube._add_convection(damped, Wind(nodal, zero, along, along, zero + 1e-3, zero))
+    bare, damped = np.zeros_like(tube.mass), np.zeros_like(tube.mass)
+    for values, tau in ((bare, zero), (damped, zero + 1e-3)):
+        kernels.add_convection(values, tube.place, tube.cells, tube.tables, nodal,
+                               Carried(along, along, zero, tau, zero, zero))
     work = [_work(tube, values, u) for values in (bare, damped)]
     size = _work(tube, np.abs(bare), np.abs(u))
     assert abs(work[0]) < 1e-10 * size
@@ -91,16 +94,16 @@ def test_convection_does_no_work_inside(tube):
 def test_the_penalty_acts_on_divergence_alone(tube):
     """Implicit Laplacian less explicit rest: nothing on a field without divergence, c |div|^2 V on a linear one."""
     points = tube.nodes.points
-    one = np.ones(len(tube.tets))
+    one, nothing = np.ones(len(tube.tets)), np.zeros((len(tube.tets), 4))
     for field, divergence in ((np.column_stack([points[:, 1], -points[:, 0], 0 * points[:, 2]]), 0.0),
                               (points * [1, 2, 3], 6.0)):
         rest, laplace = np.zeros_like(field), np.zeros_like(tube.mass)
-        kernels.add_divergence_penalty(rest, tube.nodes.cells, tube.grads, tube.volumes, one, taylor_hood.BETWEEN,
-                                       field)
-        dots = np.einsum("cik,cjk->cij", tube.grads, tube.grads) * tube.volumes[:, None, None]
-        kernels.scatter(laplace, tube.place, dots.reshape(-1, 16) @ taylor_hood.tensors().stiffness.reshape(16, 100))
+        carried = Carried(nothing, nothing, one, 0 * one, one, one)
+        kernels.add_explicit(rest, tube.cells, tube.element.mean, carried, field, np.zeros((tube.n, 3)),
+                             np.zeros(tube.n))
+        kernels.add_convection(laplace, tube.place, tube.cells, tube.tables, 0 * field, carried)
         work = _work(tube, laplace, field) - float((rest * field).sum())
-        assert work == pytest.approx(divergence**2 * tube.volumes.sum(), abs=1e-9 * tube.volumes.sum())
+        assert work == pytest.approx(divergence**2 * tube.cells.volumes.sum(), abs=1e-9 * tube.cells.volumes.sum())
 
 
 def test_a_jet_does_not_depend_on_the_step():
@@ -121,10 +124,8 @@ def test_a_jet_does_not_depend_on_the_step():
 
 
 def _work(flow, values, u):
-    from scipy import sparse
-
     n = len(flow.nodes.points)
-    return float((u * (sparse.csr_matrix((values, flow.indices, flow.indptr), shape=(n, n)) @ u)).sum())
+    return float((u * (sparse.csr_matrix((values, flow.pattern.indices, flow.pattern.indptr), shape=(n, n)) @ u)).sum())
 
 
 def test_nothing_moves_without_inflow(tube):
