@@ -23,14 +23,14 @@ PIECES = 16
 
 class Carried(NamedTuple):
     """Of each cell, for a wind w: along (c, m): mean w . grad(coordinate), 1/s; drift (c, m): what of it a potential
-    takes off, 1/s; speed (c,): mean |w|, m/s; tau (c,): time of motion too fine for the cell, s; spread (c,):
-    what multiplies the Laplacian, m^2/s; penalty (c,): the part of it that is meant for the divergence alone."""
+    takes off, 1/s; speed (c,): mean |w|, m/s; tau (c,): time of motion too fine for the cell, s; extra (c,): viscosity
+    beyond the constant one; penalty (c,): of the divergence; both m^2/s."""
 
     along: np.ndarray
     drift: np.ndarray
     speed: np.ndarray
     tau: np.ndarray
-    spread: np.ndarray
+    extra: np.ndarray
     penalty: np.ndarray
 
 
@@ -143,7 +143,7 @@ class Tables(NamedTuple):
 @numba.njit(cache=True, parallel=True)
 def add_convection(values: np.ndarray, place: np.ndarray, cells: Cells, tables: Tables, wind: np.ndarray,
                    carried: Carried) -> None:
-    """Add skew (w.grad u, v) + (tau w.grad u, w.grad v) + spread (grad u, grad v) to CSR `values`.
+    """Add skew (w.grad u, v) + (tau w.grad u, w.grad v) + extra (grad u, grad v) to CSR `values`.
 
     place: `positions`; wind (n, 3). A product with the tables for a few cells, then a scatter. Not by BLAS, whose own
     threads would get in the way of these.
@@ -204,7 +204,7 @@ def _factors(moved: np.ndarray, spread: np.ndarray, cells: Cells, c: int, wind: 
         for j in range(i, m):
             dots = grads[i, 0] * grads[j, 0] + grads[i, 1] * grads[j, 1] + grads[i, 2] * grads[j, 2]
             spread[place] = cells.volumes[c] * (
-                carried.tau[c] * carried.along[c, i] * carried.along[c, j] + carried.spread[c] * dots)
+                carried.tau[c] * carried.along[c, i] * carried.along[c, j] + carried.extra[c] * dots)
             place += 1
 
 
@@ -241,8 +241,8 @@ def add_explicit(out: np.ndarray, cells: Cells, mean: np.ndarray, carried: Carri
                  p: np.ndarray) -> None:
     """Add to `out` (n, 3), for velocities u (n, 3) and linear smooth (vertices, 3) and p (vertices,):
 
-    (tau smooth, w . grad v), penalty [(grad u, grad v) - (div u, div v)] - turned ((grad u)^T, grad v), - (grad p, v),
-    where turned is the rest of spread: a viscosity that varies acts on the symmetric gradient.
+    (tau smooth, w . grad v), - extra ((grad u)^T, grad v), - (grad p, v): a viscosity that varies acts on the
+    symmetric gradient.
     """
     for block in prange(len(cells.bounds) - 1):
         _add_forces(out, cells, mean, carried, u, smooth, p, cells.bounds[block], cells.bounds[block + 1])
@@ -255,27 +255,25 @@ def _add_forces(out: np.ndarray, cells: Cells, mean: np.ndarray, carried: Carrie
     m, k = cells.grads.shape[1], cells.nodes.shape[1]
     field, total, at, sum_at = np.empty((m, 3, 3)), np.empty((3, 3)), np.empty((m, 3)), np.empty(3)
     flux, slope = np.empty((3, 3)), np.empty(3)
+    thins = carried.extra.any()
     for index in range(first, last):
         c = cells.order[index]
-        penalty, turned = carried.penalty[c], carried.spread[c] - carried.penalty[c]
         total[:], sum_at[:], slope[:] = 0.0, 0.0, 0.0
         for corner in range(m):
-            gradient = _gradient(cells, c, corner, u)
-            trace = gradient[0, 0] + gradient[1, 1] + gradient[2, 2]
             for i in range(3):
-                for j in range(3):
-                    field[corner, i, j] = penalty * gradient[i, j] - turned * gradient[j, i]
-                field[corner, i, i] -= penalty * trace
                 at[corner, i] = carried.tau[c] * smooth[cells.nodes[c, corner], i]
                 sum_at[i] += at[corner, i]
                 slope[i] += p[cells.nodes[c, corner]] * cells.grads[c, corner, i]
-            total += field[corner]
+            if thins:
+                field[corner] = -carried.extra[c] * _gradient(cells, c, corner, u).T
+                total += field[corner]
         weight = cells.volumes[c] / (m * (m + 1))
         for corner in range(m):
-            for i in range(3):
-                for j in range(3):
-                    flux[i, j] = weight * (field[corner, i, j] + total[i, j])
-            _add_weak(out, cells, c, corner, flux)
+            if thins:
+                for i in range(3):
+                    for j in range(3):
+                        flux[i, j] = weight * (field[corner, i, j] + total[i, j])
+                _add_weak(out, cells, c, corner, flux)
             for i in range(m):
                 for j in range(3):
                     push = weight * carried.along[c, i] * (at[corner, j] + sum_at[j])
@@ -287,6 +285,71 @@ def _add_forces(out: np.ndarray, cells: Cells, mean: np.ndarray, carried: Carrie
         for a in range(k):
             for j in range(3):
                 out[cells.nodes[c, a], j] -= cells.volumes[c] * mean[a] * slope[j]
+
+
+@numba.njit(cache=True, parallel=True)
+def add_penalty(out: np.ndarray, cells: Cells, penalty: np.ndarray, u: np.ndarray) -> None:
+    """Add (penalty div u, div v) to `out` (n, 3) for u (n, 3) and penalty (c,)."""
+    for block in prange(len(cells.bounds) - 1):
+        _add_penalty(out, cells, penalty, u, cells.bounds[block], cells.bounds[block + 1])
+    _add_penalty(out, cells, penalty, u, cells.bounds[-1], len(cells.order))
+
+
+@numba.njit(cache=True)
+def _add_penalty(out: np.ndarray, cells: Cells, penalty: np.ndarray, u: np.ndarray, first: int, last: int) -> None:
+    """The divergence is linear in a cell. At a corner its part by coordinate i is grad i . (3 u) where i is the
+    corner, else grad i . (4 u_edge - u_i)."""
+    m = cells.grads.shape[1]
+    own, divergence = np.empty(m), np.empty(m)
+    for index in range(first, last):
+        c = cells.order[index]
+        nodes, grads = cells.nodes[c], cells.grads[c]
+        trace = 0.0
+        for i in range(m):
+            own[i] = grads[i, 0] * u[nodes[i], 0] + grads[i, 1] * u[nodes[i], 1] + grads[i, 2] * u[nodes[i], 2]
+            trace += own[i]
+        for i in range(m):
+            divergence[i] = 4 * own[i] - trace
+        for i in range(m):
+            for j in range(i + 1, m):
+                a = nodes[cells.between[i, j]]
+                divergence[j] += 4 * (grads[i, 0] * u[a, 0] + grads[i, 1] * u[a, 1] + grads[i, 2] * u[a, 2])
+                divergence[i] += 4 * (grads[j, 0] * u[a, 0] + grads[j, 1] * u[a, 1] + grads[j, 2] * u[a, 2])
+        weight, total = penalty[c] * cells.volumes[c] / (m * (m + 1)), divergence.sum()
+        for i in range(m):
+            divergence[i] = weight * (divergence[i] + total)
+        total = divergence.sum()
+        for i in range(m):
+            for k in range(3):
+                out[nodes[i], k] += (4 * divergence[i] - total) * grads[i, k]
+        for i in range(m):
+            for j in range(i + 1, m):
+                a = nodes[cells.between[i, j]]
+                for k in range(3):
+                    out[a, k] += 4 * (divergence[j] * grads[i, k] + divergence[i] * grads[j, k])
+
+
+@numba.njit(cache=True)
+def penalty_diagonal(cells: Cells, penalty: np.ndarray, stiffness: np.ndarray, n: int) -> np.ndarray:
+    """A third of (penalty grad v, grad v) for each shape function v, nearly the diagonal of `add_penalty`, (n,).
+
+    stiffness (k, m, m): means over a cell of the products of each function's derivatives.
+    """
+    out, m = np.zeros(n), cells.grads.shape[1]
+    dots = np.empty((m, m))
+    for c in range(len(penalty)):
+        for i in range(m):
+            for j in range(m):
+                dots[i, j] = (cells.grads[c, i, 0] * cells.grads[c, j, 0] + cells.grads[c, i, 1] * cells.grads[c, j, 1]
+                              + cells.grads[c, i, 2] * cells.grads[c, j, 2])
+        weight = penalty[c] * cells.volumes[c] / 3
+        for a in range(stiffness.shape[0]):
+            total = 0.0
+            for i in range(m):
+                for j in range(m):
+                    total += stiffness[a, i, j] * dots[i, j]
+            out[cells.nodes[c, a]] += weight * total
+    return out
 
 
 @numba.njit(cache=True)
@@ -343,22 +406,67 @@ def _row(matrix: Pattern, values: np.ndarray, x: np.ndarray, i: int) -> tuple[fl
     return a, b, c
 
 
-@numba.njit(cache=True)
-def fix_rows(values: np.ndarray, matrix: Pattern, rows: np.ndarray) -> None:
-    """Leave of each of `rows` the diagonal alone."""
-    for row in rows:
-        for j in range(matrix.indptr[row], matrix.indptr[row + 1]):
-            if matrix.indices[j] != row:
-                values[j] = 0.0
+class Momentum(NamedTuple):
+    """The matrix of the three components, `values` on `pattern` for each of them and the penalty that joins them, but
+    for the rows of `fixed` (n,) nodes, and the diagonal (n,) that preconditions it."""
+
+    pattern: Pattern
+    values: np.ndarray
+    cells: Cells
+    penalty: np.ndarray
+    fixed: np.ndarray
+    diagonal: np.ndarray
 
 
 @numba.njit(cache=True)
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    out = np.zeros(3)
-    for k in range(3):
-        if below[k] != 0.0:
-            out[k] = above[k] / below[k]
-    return out
+def apply(matrix: Momentum, x: np.ndarray, out: np.ndarray) -> None:
+    """out = A x for x (n, 3)."""
+    out[:] = 0.0
+    if matrix.penalty.any():
+        add_penalty(out, matrix.cells, matrix.penalty, x)
+    _add_rows(out, matrix.pattern, matrix.values, x)
+    for i in np.flatnonzero(matrix.fixed):
+        for k in range(3):
+            out[i, k] = matrix.diagonal[i] * x[i, k]
+
+
+@numba.njit(cache=True, parallel=True)
+def _add_rows(out: np.ndarray, pattern: Pattern, values: np.ndarray, x: np.ndarray) -> None:
+    n = len(x)
+    for piece in prange(PIECES):
+        for i in range(n * piece // PIECES, n * (piece + 1) // PIECES):
+            row = _row(pattern, values, x, i)
+            for k in range(3):
+                out[i, k] += row[k]
+
+
+@numba.njit(cache=True, parallel=True)
+def _turn(p: np.ndarray, y: np.ndarray, r: np.ndarray, v: np.ndarray, diagonal: np.ndarray, beta: float,
+          omega: float) -> None:
+    """p = r + beta (p - omega v), y = p / diagonal."""
+    for i in prange(len(p)):
+        for k in range(3):
+            p[i, k] = r[i, k] + beta * (p[i, k] - omega * v[i, k])
+            y[i, k] = p[i, k] / diagonal[i]
+
+
+@numba.njit(cache=True, parallel=True)
+def _walk(x: np.ndarray, r: np.ndarray, y: np.ndarray, v: np.ndarray, share: float) -> None:
+    """x = x + share y, r = r - share v."""
+    for i in prange(len(x)):
+        for k in range(3):
+            x[i, k] += share * y[i, k]
+            r[i, k] -= share * v[i, k]
+
+
+@numba.njit(cache=True, parallel=True)
+def _dots(a: np.ndarray, b: np.ndarray) -> float:
+    """Sum of the products of two fields (n, 3), piece by piece."""
+    n, sums = len(a), np.zeros(PIECES)
+    for piece in prange(PIECES):
+        for i in range(n * piece // PIECES, n * (piece + 1) // PIECES):
+            sums[piece] += a[i, 0] * b[i, 0] + a[i, 1] * b[i, 1] + a[i, 2] * b[i, 2]
+    return sums.sum()
 
 
 class Goal(NamedTuple):
@@ -372,67 +480,34 @@ class Goal(NamedTuple):
     most: int
 
 
-@numba.njit(cache=True, parallel=True)
-def bicgstab(matrix: Pattern, values: np.ndarray, b: np.ndarray, x: np.ndarray, goal: Goal) -> int:
-    """Solve A x = b for three right-hand sides (n, 3), Jacobi preconditioned, in place; iterations, -1 if not done.
+@numba.njit(cache=True)
+def bicgstab(matrix: Momentum, b: np.ndarray, x: np.ndarray, goal: Goal) -> int:
+    """Solve A x = b for b, x (n, 3), Jacobi preconditioned, in place; iterations, -1 if not done.
 
     Source: van der Vorst 1992, doi:10.1137/0913035.
     """
-    n = len(b)
-    edge = np.array([n * piece // PIECES for piece in range(PIECES + 1)])
-    r, p, v, y, t = b.copy(), np.zeros_like(b), np.zeros_like(b), np.zeros_like(b), np.zeros_like(b)
-    sums, more = np.zeros((PIECES, 3)), np.zeros((PIECES, 3))
-    for piece in prange(PIECES):
-        for i in range(edge[piece], edge[piece + 1]):
-            row = _row(matrix, values, x, i)
-            for k in range(3):
-                r[i, k] = b[i, k] - row[k]
-                more[piece, k] += b[i, k] ** 2
-                sums[piece, k] += r[i, k] ** 2
-    target = goal.tolerance * np.sqrt(more.sum()) + 1e-300
-    shadow = r.copy()
-    square = sums.sum(axis=0)
-    fresh, rho, alpha, omega = square.copy(), np.ones(3), np.ones(3), np.ones(3)
+    p, v, y, t = np.zeros_like(b), np.zeros_like(b), np.zeros_like(b), np.empty_like(b)
+    apply(matrix, x, t)
+    r = b - t
+    shadow, weights = r.copy(), np.reshape(matrix.diagonal, (len(b), 1))
+    target = goal.tolerance * np.sqrt(_dots(b, b)) + 1e-300
+    square = _dots(r, r)
+    fresh, rho, alpha, omega = square, 1.0, 1.0, 1.0
     for iteration in range(goal.most + 1):
-        if iteration >= goal.least and np.sqrt(square.sum()) <= target or square.sum() == 0.0:
+        if iteration >= goal.least and np.sqrt(square) <= target or square == 0.0:
             return iteration
-        beta = _ratio(fresh, rho) * _ratio(alpha, omega)
+        if rho == 0.0 or omega == 0.0 or not np.isfinite(square):
+            return -1
+        _turn(p, y, r, v, matrix.diagonal, fresh / rho * alpha / omega, omega)
         rho = fresh
-        sums = np.zeros((PIECES, 3))
-        for piece in prange(PIECES):
-            for i in range(edge[piece], edge[piece + 1]):
-                for k in range(3):
-                    p[i, k] = r[i, k] + beta[k] * (p[i, k] - omega[k] * v[i, k])
-                    y[i, k] = p[i, k] / values[matrix.diagonal[i]]
-        for piece in prange(PIECES):
-            for i in range(edge[piece], edge[piece + 1]):
-                row = _row(matrix, values, y, i)
-                for k in range(3):
-                    v[i, k] = row[k]
-                    sums[piece, k] += shadow[i, k] * row[k]
-        alpha = _ratio(rho, sums.sum(axis=0))
-        for piece in prange(PIECES):
-            for i in range(edge[piece], edge[piece + 1]):
-                for k in range(3):
-                    x[i, k] += alpha[k] * y[i, k]
-                    r[i, k] -= alpha[k] * v[i, k]
-                    y[i, k] = r[i, k] / values[matrix.diagonal[i]]
-        sums, more = np.zeros((PIECES, 3)), np.zeros((PIECES, 3))
-        for piece in prange(PIECES):
-            for i in range(edge[piece], edge[piece + 1]):
-                row = _row(matrix, values, y, i)
-                for k in range(3):
-                    t[i, k] = row[k]
-                    sums[piece, k] += row[k] * r[i, k]
-                    more[piece, k] += row[k] ** 2
-        omega = _ratio(sums.sum(axis=0), more.sum(axis=0))
-        sums, more = np.zeros((PIECES, 3)), np.zeros((PIECES, 3))
-        for piece in prange(PIECES):
-            for i in range(edge[piece], edge[piece + 1]):
-                for k in range(3):
-                    x[i, k] += omega[k] * y[i, k]
-                    r[i, k] -= omega[k] * t[i, k]
-                    sums[piece, k] += r[i, k] ** 2
-                    more[piece, k] += r[i, k] * shadow[i, k]
-        square, fresh = sums.sum(axis=0), more.sum(axis=0)
+        apply(matrix, y, v)
+        below = _dots(shadow, v)
+        alpha = rho / below if below != 0.0 else 0.0
+        _walk(x, r, y, v, alpha)
+        y = r / weights
+        apply(matrix, y, t)
+        below = _dots(t, t)
+        omega = _dots(t, r) / below if below != 0.0 else 0.0
+        _walk(x, r, y, t, omega)
+        square, fresh = _dots(r, r), _dots(shadow, r)
     return -1

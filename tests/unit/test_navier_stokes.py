@@ -92,18 +92,28 @@ def test_convection_does_no_work_inside(tube):
 
 
 def test_the_penalty_acts_on_divergence_alone(tube):
-    """Implicit Laplacian less explicit rest: nothing on a field without divergence, c |div|^2 V on a linear one."""
-    points = tube.nodes.points
-    one, nothing = np.ones(len(tube.tets)), np.zeros((len(tube.tets), 4))
+    """Nothing on a field without divergence, c |div|^2 V on a linear one, and its own transpose; its diagonal."""
+    points, one = tube.nodes.points, np.ones(len(tube.tets))
     for field, divergence in ((np.column_stack([points[:, 1], -points[:, 0], 0 * points[:, 2]]), 0.0),
                               (points * [1, 2, 3], 6.0)):
-        rest, laplace = np.zeros_like(field), np.zeros_like(tube.mass)
-        carried = Carried(nothing, nothing, one, 0 * one, one, one)
-        kernels.add_explicit(rest, tube.cells, tube.element.mean, carried, field, np.zeros((tube.n, 3)),
-                             np.zeros(tube.n))
-        kernels.add_convection(laplace, tube.place, tube.cells, tube.tables, 0 * field, carried)
-        work = _work(tube, laplace, field) - float((rest * field).sum())
-        assert work == pytest.approx(divergence**2 * tube.cells.volumes.sum(), abs=1e-9 * tube.cells.volumes.sum())
+        push = np.zeros_like(field)
+        kernels.add_penalty(push, tube.cells, one, field)
+        assert (push * field).sum() == pytest.approx(divergence**2 * tube.cells.volumes.sum(),
+                                                     abs=1e-9 * tube.cells.volumes.sum())
+    a, b = np.random.default_rng(2).normal(size=(2, len(points), 3))
+    pushes = np.zeros((2, len(points), 3))
+    for push, field in zip(pushes, (a, b), strict=True):
+        kernels.add_penalty(push, tube.cells, one, field)
+    assert (pushes[0] * b).sum() == pytest.approx((pushes[1] * a).sum(), rel=1e-9)
+    diagonal = kernels.penalty_diagonal(tube.cells, one, tube._slopes, len(points))
+    node = len(points) // 2
+    own = 0.0
+    for k in range(3):
+        unit, push = np.zeros_like(a), np.zeros_like(a)
+        unit[node, k] = 1.0
+        kernels.add_penalty(push, tube.cells, one, unit)
+        own += push[node, k] / 3
+    assert diagonal[node] == pytest.approx(own, rel=1e-9)
 
 
 def test_a_jet_does_not_depend_on_the_step():

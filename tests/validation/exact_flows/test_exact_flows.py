@@ -20,13 +20,11 @@ RADIUS = 4e-3
 AREA = np.pi * RADIUS**2
 BLOOD = Fluid(1060.0, 0.0035)
 OPEN = Windkessel(0.0, 1.0, 0.0)
-TOLERANCE = 1e-9
-"""Of the linear solve: its norm holds the fixed velocities, so that this is 1e-6 of the forces."""
 
 
 def tube(section: Section, length: float, n_along: int, dt: float, bed: Windkessel = OPEN) -> Flow:
     mesh = axisymmetric.tube(np.linspace(0, length, n_along + 1), RADIUS, section)
-    return Flow(dolfinx_mesh.load(*mesh), Caps(WALL, INLET, {OUTLET: bed}), BLOOD, Stepping(dt=dt, tolerance=TOLERANCE))
+    return Flow(dolfinx_mesh.load(*mesh), Caps(WALL, INLET, {OUTLET: bed}), BLOOD, Stepping(dt=dt))
 
 
 def rate(reynolds: float) -> float:
@@ -160,24 +158,22 @@ def test_womersley(alpha, section, n_along):
     assert abs(seen.slope_phase) < 1
 
 
-@pytest.mark.verify
-def test_womersley_in_a_stream():
-    """At a Reynolds number of 300 and half of that to and fro: NOT within 1 %; the divergence's penalty lags by a
-    step, so that the error falls in proportion to the step."""
-    seen = [pulsating(8, n, Section(4, 2, 0.3), reynolds=150, steady=2.0, length=0.02, n_along=8, cycles=2)
-            for n in (100, 400)]
-    assert seen[1].rms < 0.02
-    assert seen[1].phase < 1.5
-    assert seen[0].rms > 2 * seen[1].rms
+@pytest.mark.parametrize("n", [100, pytest.param(400, marks=pytest.mark.verify)])
+def test_womersley_in_a_stream(n):
+    """At a Reynolds number of 300 and half of that to and fro, cells passed in a part of a step."""
+    seen = pulsating(8, n, Section(4, 2, 0.3), reynolds=150, steady=2.0, length=0.02, n_along=8, cycles=2)
+    print(f"n = {n}: {seen}")
+    assert seen.rms < 0.01
+    assert seen.phase < 1
+    assert abs(seen.slope) < 0.01
 
 
 # Windkessel
 
 
-@pytest.mark.parametrize("n, inlet_bar", [(100, 0.15), pytest.param(400, 0.05, marks=pytest.mark.verify)])
-def test_a_windkessel_behind_the_tube(n, inlet_bar):
-    """Pressure at the outlet as the 0D circuit has it, 0.05 mmHg; at the inlet with the tube's exact impedance before
-    it, NOT within 0.05 mmHg at 100 steps a cycle, where the divergence's penalty lags by a step of 8 ms."""
+def test_a_windkessel_behind_the_tube():
+    """Pressure at the outlet as the 0D circuit has it, at the inlet with the tube's exact impedance before it."""
+    n = 100
     length, period = 0.03, 0.8
     bed = Windkessel(2e7, 2e8, 4e-9)
     held = tube(Section(3, 1, 0.25), length, 8, period / n, bed)
@@ -193,5 +189,7 @@ def test_a_windkessel_behind_the_tube(n, inlet_bar):
                    for k in (1, 2)]
     modes[3:] = 0
     inlet = outlet + np.roll(np.fft.irfft(modes * n, n), -1)
-    for tag, wanted, bar in ((OUTLET, outlet, 0.05), (INLET, inlet, inlet_bar)):
-        assert np.sqrt(np.mean((found.pressure[tag] - wanted) ** 2)) / MMHG < bar
+    for tag, wanted in ((OUTLET, outlet), (INLET, inlet)):
+        off = np.sqrt(np.mean((found.pressure[tag] - wanted) ** 2)) / MMHG
+        print(f"cap {tag}: {off:.4f} mmHg")
+        assert off < 0.05

@@ -61,7 +61,7 @@ def nozzle(grid: Grid, dt: float) -> Flow:
     mesh = axisymmetric.expansion(before, lambda z: np.interp(z, [CONE, STRAIGHT], [WIDE, THROAT]), after, WIDE,
                                   grid.section, grid.beyond)
     bed = Windkessel(0.0, 1.0, 0.0)
-    return Flow(dolfinx_mesh.load(*mesh), Caps(WALL, INLET, {OUTLET: bed}), BLOOD, Stepping(dt=dt, tolerance=1e-9))
+    return Flow(dolfinx_mesh.load(*mesh), Caps(WALL, INLET, {OUTLET: bed}), BLOOD, Stepping(dt=dt))
 
 
 # What is read off

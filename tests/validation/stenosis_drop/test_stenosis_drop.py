@@ -75,7 +75,7 @@ def in_3d(shape: Stenosis, flow: float, grid: Grid, passages: float, dt: float, 
                                 [grid.before, 2 * grid.throat, grid.throat, grid.behind, 2 * grid.behind, grid.end])
     solver = Flow(dolfinx_mesh.load(*axisymmetric.tube(z, shape.radius, grid.section)),
                   Caps(WALL, INLET, {OUTLET: Windkessel(0.0, 1.0, 0.0)}), fluid,
-                  Stepping(dt=dt * d / speed, tolerance=1e-9))
+                  Stepping(dt=dt * d / speed))
     stations = [z[np.abs(z - d * place).argmin()] for place in (-BEFORE, BEHIND)]
     disc = [np.flatnonzero(np.abs(solver.points[:, 2] - place) < 1e-9) for place in stations]
     inflow = solver.inflow(flow)
