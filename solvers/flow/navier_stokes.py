@@ -37,7 +37,7 @@ from scipy import sparse
 
 from solvers.errors import DidNotConverge
 from solvers.fenics import fem
-from solvers.flow import cells, kernels, taylor_hood
+from solvers.flow import cells, kernels, problem_checks, taylor_hood
 from solvers.flow.inlet import profile
 from solvers.flow.kernels import Carried, Goal, Momentum, Tables
 from solvers.flow.poisson import Poisson
@@ -184,10 +184,13 @@ class Flow:
         self.tets = np.ascontiguousarray(space.dofmap.list, np.int32)
         self.n = len(self.points)
         self.original = cells.original(self.domain, space)
+        corners = cells.faces_by_tag(self.domain, space)
+        problem_checks.mesh(self.points, self.tets, cells.gradients(self.points, self.tets)[1], corners)
+        problem_checks.outlets(self.caps.outlets)
         self.nodes = taylor_hood.nodes(self.points, self.tets)
         self.element = taylor_hood.element(self.tets.shape[1])
         self.cells = cells.cells(self.nodes.points, self.nodes.cells, self.element.between)
-        self.faces = {t: self.nodes.faces(f) for t, f in cells.faces_by_tag(self.domain, space).items()}
+        self.faces = {t: self.nodes.faces(f) for t, f in corners.items()}
         self._operators()
         self._boundaries()
         self._slope = wall_slope(self.nodes, self.cells.grads, self.faces[self.caps.wall])

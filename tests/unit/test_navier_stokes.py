@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from solvers.errors import BadInput
+from solvers.errors import BadInput, DidNotConverge
 from solvers.flow import kernels, navier_stokes, pulsatile
 from solvers.flow.kernels import Carried
 from solvers.flow.navier_stokes import Caps, Flow, Fluid, Stepping
@@ -174,3 +174,44 @@ def test_probes_read_a_linear_field(tube):
 def test_too_few_steps_are_refused(tube):
     with pytest.raises(BadInput, match="time steps"):
         pulsatile.solve(tube, Pulse(0.02, np.full(8, 1e-5)), tube.rest(0.0, 1e3), np.zeros((0, tube.n)))
+
+
+def _spoilt(what):
+    """A tube with one fault."""
+    points, tets, triangles, tags = tubes.tube(4, 4, LENGTH, RADIUS)
+    if what == "mixed_units":
+        points = 1e3 * points
+    if what == "unmarked_boundary":
+        triangles, tags = triangles[tags != tubes.OUTLET], tags[tags != tubes.OUTLET]
+    if what in ("inverted_cell", "flat_cell"):
+        points = points.copy()
+        middle = np.argmin(np.linalg.norm(points - [0, 0, LENGTH / 2], axis=1))
+        cell = tets[np.flatnonzero((tets == middle).any(axis=1))[0]]
+        base = points[cell[cell != middle]]
+        away = base.mean(axis=0) - points[middle]
+        points[middle] += away * (1.0 if what == "flat_cell" else 1.5)
+    return points, tets, triangles, tags
+
+
+@pytest.mark.parametrize("code", ["mixed_units", "unmarked_boundary", "inverted_cell", "flat_cell"])
+def test_a_faulty_mesh_is_refused_by_name(code):
+    mesh = dolfinx_mesh.load(*_spoilt(code))
+    with pytest.raises(BadInput) as caught:
+        Flow(mesh, Caps(tubes.WALL, tubes.INLET, {tubes.OUTLET: BED} if code != "unmarked_boundary" else {}))
+    assert caught.value.code == code
+
+
+def test_a_negative_compliance_is_refused_by_name():
+    with pytest.raises(BadInput) as caught:
+        flow_in_tube(n=4, n_along=4, bed=Windkessel(1e7, 1e8, -1e-9))
+    assert caught.value.code == "bad_outlet"
+
+
+def test_a_flow_without_bound_stops_at_once_and_keeps_the_last_state(tube):
+    state, inflow = tube.rest(0.0, 8e3), tube.inflow(1e-5)
+    state, _ = tube.advance(state, inflow)
+    bad = inflow.copy()
+    bad[tube.inner[0]] = np.nan
+    with pytest.raises(DidNotConverge) as caught:
+        tube.advance(state, bad)
+    assert caught.value.state is state
