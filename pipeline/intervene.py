@@ -18,6 +18,7 @@ from pipeline.table import Row, write_rows
 from solvers.devices import stent as stents
 from solvers.devices.stent import Stent
 from solvers.errors import BadInput
+from solvers.geometry import profiles
 from solvers.geometry.centrelines import Branch, Lesion, Tree
 from solvers.geometry.sections import Cutter
 from solvers.geometry.surface import Surface
@@ -80,17 +81,18 @@ def intervene(inputs: InterveneInputs, config: InterveneConfig, outputs: Interve
     tree, lesions = formats.read_tree(inputs.centrelines), formats.read_lesions(inputs.lesions)
     device = placed(config, tree, lesions)
     spread = {"surface": 0.0, "inner": config.recoil_sd, "outer": -config.recoil_sd}
-    cutters = {}
+    cutters: dict[str, tuple[Cutter, Cutter]] = {}
     for role, target in (("surface", outputs.lumen), ("inner", outputs.inner), ("outer", outputs.outer)):
         if (source := getattr(inputs, role)) and target:
             worn = replace(device, recoil=device.recoil + spread[role])
-            cutters[role] = Cutter(_deploy(source, target, tree, worn))
+            before, after = _deploy(source, target, tree, worn)
+            cutters[role] = Cutter(before), Cutter(after)
     treated = _with_areas(tree, device, cutters)
-    after = [_after(lesion, treated.branches[lesion.branch]) for lesion in lesions]
+    remaining = [_after(lesion, treated.branches[lesion.branch]) for lesion in lesions]
     formats.write_tree(outputs.centrelines, treated)
-    formats.write_lesions(outputs.lesions, after)
+    formats.write_lesions(outputs.lesions, remaining)
     formats.write_json(outputs.device, {"kind": "stent", "unit": "mm", "device": device})
-    write_rows(outputs.measurements, _rows(tree, device, after))
+    write_rows(outputs.measurements, _rows(tree, device, remaining))
     return _report(tree, device, lesions)
 
 
@@ -136,25 +138,29 @@ def _by_hand(config: InterveneConfig, tree: Tree) -> dict[str, Any]:
             "diameter": _diameter(config)}
 
 
-def _deploy(source: Path, target: Path, tree: Tree, device: Stent) -> Surface:
+def _deploy(source: Path, target: Path, tree: Tree, device: Stent) -> tuple[Surface, Surface]:
+    """The surface before and after, the latter written to `target`."""
     mesh = formats.read_mesh(source, "mm")
     before = Surface(np.asarray(mesh.points, float), np.asarray(mesh.regular_faces))
     after = before.but(points=stents.deploy(before.points, tree, device))
     faces = np.column_stack([np.full(len(after.triangles), 3), after.triangles]).ravel()
     formats.write_mesh(target, pyvista.PolyData(after.points, faces), "mm")
-    return after
+    return before, after
 
 
-def _with_areas(tree: Tree, device: Stent, cutters: dict[str, Cutter]) -> Tree:
-    """The tree with the areas of the treated stretch cut anew."""
+def _with_areas(tree: Tree, device: Stent, cutters: dict[str, tuple[Cutter, Cutter]]) -> Tree:
+    """The tree with the areas cut anew where the device changed them, in the planes of the first measurement."""
     branch = tree.branches[device.branch]
     here = np.flatnonzero((device.weight(branch.abscissa) > 0) & np.isfinite(branch.area))
     names = {"surface": "area", "inner": "area_inner", "outer": "area_outer"}
     areas = {n: getattr(branch, n).copy() for n in names.values()}
+    normals = profiles.square_to(branch.points)
     for role, cutter in cutters.items():
         for i in here:
-            section = cutter.cut(branch.points[i], branch.tangent[i], 4 * branch.radius[i] + device.final_radius)
-            areas[names[role]][i] = section.area if section else areas[names[role]][i]
+            reach = 4 * branch.radius[i] + device.final_radius
+            before, after = (c.cut(branch.points[i], normals[i], reach) for c in cutter)
+            if after and (before is None or after.area != before.area):
+                areas[names[role]][i] = after.area
     radius = branch.radius + device.weight(branch.abscissa) * np.maximum(0, device.final_radius - branch.radius)
     treated = branch.but(radius=radius, **areas)
     return Tree(tuple(treated if i == device.branch else b for i, b in enumerate(tree.branches)))

@@ -158,7 +158,7 @@ def physics(found: Anatomy, scanned: Anatomy, recipe: Recipe, line: Line, base: 
 
     The bed that a drug is followed into is the one beyond the lesion as scanned.
     """
-    flow = _flow(found, recipe, line, base) if is_new or base is None else base
+    flow = _flow(found, scanned, recipe, line, base) if is_new or base is None else base
     tissue = line.attempt(simulate_tissue, SimulateTissueInputs(
         mesh=flow.mesh.mesh, boundaries=flow.mesh.boundaries, centrelines=found.lines.centrelines,
         haemodynamics=flow.flow.haemodynamics), recipe.simulate_tissue)
@@ -168,16 +168,23 @@ def physics(found: Anatomy, scanned: Anatomy, recipe: Recipe, line: Line, base: 
     return Physics(flow.mesh, flow.coarse, flow.flow, flow.flow_coarse, tissue, drug)
 
 
-def _flow(found: Anatomy, recipe: Recipe, line: Line, base: Physics | None) -> Physics:
+def _flow(found: Anatomy, scanned: Anatomy, recipe: Recipe, line: Line, base: Physics | None) -> Physics:
     """Both meshes and the flow on each, with the same outlets; tissue and drug are still to come."""
-    shape = MeshInputs(surface=found.vessel.lumen, centrelines=found.lines.centrelines)
-    fine = line.run(mesh, shape, recipe.mesh)
-    coarse = line.run(mesh, shape, recipe.mesh_coarse, "mesh_coarse")
+    fine = line.run(mesh, _mesh_inputs(found, scanned, base and base.mesh), recipe.mesh)
+    coarse = line.run(mesh, _mesh_inputs(found, scanned, base and base.coarse), recipe.mesh_coarse, "mesh_coarse")
     flow = line.run(simulate_flow, _flow_inputs(found, fine, base.flow.outlets if base else None),
                     recipe.simulate_flow)
     rough = line.run(simulate_flow, _flow_inputs(found, coarse, base.flow.outlets if base else flow.outlets),
                      recipe.simulate_flow, "simulate_flow_coarse")
     return Physics(fine, coarse, flow, rough, None, None)
+
+
+def _mesh_inputs(found: Anatomy, scanned: Anatomy, leader: Any) -> MeshInputs:
+    """leader: the mesh of the vessel as scanned, which that of a treated one follows; None for a first mesh."""
+    shape = MeshInputs(surface=found.vessel.lumen, centrelines=found.lines.centrelines)
+    return shape if leader is None else shape.model_copy(update={
+        "untreated_surface": scanned.vessel.lumen, "untreated_mesh": leader.mesh,
+        "untreated_boundaries": leader.boundaries})
 
 
 def _flow_inputs(found: Anatomy, made: Any, outlets: Path | None) -> SimulateFlowInputs:

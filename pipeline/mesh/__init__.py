@@ -5,22 +5,27 @@ that follow the local radius, each end gets a straight extension to a circle,
 layers of thin cells grow inward where they are asked for, Netgen fills the rest
 and MMG makes its cells regular. Where the mesh does not pass its gates, `build`
 tries again with a somewhat higher density, then in another way; where none
-does, that is an error.
+does, that is an error. Given the mesh of the same vessel before it was treated,
+that one is moved to the treated surface by `follow`, so that nothing changes
+away from the device; only where that gives no good mesh it is made anew.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from pipeline import formats
-from pipeline.lumen_mesh import write_lumen_mesh
+from pipeline.lumen_mesh import read_lumen_mesh, read_quality, write_lumen_mesh
 from pipeline.mesh import build as building
+from pipeline.mesh import follow as following
 from pipeline.mesh.child import Limits
+from pipeline.mesh.follow import Leader
 from pipeline.stage import Config, Files, Report
 from solvers.errors import BadInput
 from solvers.geometry import lumen_wall, tetrahedra
+from solvers.geometry.centrelines import Tree
 from solvers.geometry.layers import Layering
 from solvers.geometry.lumen_wall import Extending
 from solvers.geometry.surface import Surface
@@ -57,8 +62,13 @@ class MeshConfig(Config):
 
 
 class MeshInputs(Files):
+    """The vessel; and for a treated one, the vessel before with its mesh, all three or none."""
+
     surface: Path
     centrelines: Path
+    untreated_surface: Path | None = None
+    untreated_mesh: Path | None = None
+    untreated_boundaries: Path | None = None
 
 
 class MeshOutputs(Files):
@@ -84,17 +94,28 @@ class MeshReport(Report):
 
 
 def mesh(inputs: MeshInputs, config: MeshConfig, outputs: MeshOutputs) -> MeshReport:
-    surface, tree = _read(inputs.surface), formats.read_tree(inputs.centrelines)
-    lumen = lumen_wall.open_ends(surface, tree)
-    made = building.build(lumen, tree, _plan(config))
+    surface, tree, plan = _read(inputs.surface), formats.read_tree(inputs.centrelines), _plan(config)
+    made, why = _followed(inputs, surface, tree, plan)
+    if made is None:
+        made = building.build(lumen_wall.open_ends(surface, tree), tree, plan)
+        made = replace(made, method=f"{made.method}; meshed anew: {why}") if why else made
     shapes = tetrahedra.quality(made.mesh.points, made.mesh.tets)
-    change = made.wall.volume / lumen.volume - 1
     volume = float(tetrahedra.volumes(made.mesh.points, made.mesh.tets).sum())
     write_lumen_mesh(outputs.mesh, outputs.boundaries, made.mesh, asdict(shapes) | {
         "n_points": len(made.mesh.points), "self_intersections": made.crossings, "wall_layers": made.n_layers,
         "thinned_layers_fraction": made.thinned, "method": made.method, "cells_across": made.across,
-        "volume": volume, "volume_change": change})
-    return _report(made, shapes, volume, change)
+        "volume": volume, "volume_change": made.change, "shortest_extension_diameters": made.shortest})
+    return _report(made, shapes, volume)
+
+
+def _followed(inputs: MeshInputs, surface: Surface, tree: Tree, plan: building.Plan
+              ) -> tuple[building.Made | None, str]:
+    """The untreated vessel's mesh moved to the surface; or why not, which is nothing where there is none."""
+    if inputs.untreated_mesh is None or inputs.untreated_boundaries is None or inputs.untreated_surface is None:
+        return None, ""
+    leader = Leader(read_lumen_mesh(inputs.untreated_mesh, inputs.untreated_boundaries),
+                    read_quality(inputs.untreated_boundaries), _read(inputs.untreated_surface))
+    return following.follow(leader, surface, tree, plan)
 
 
 def _plan(config: MeshConfig) -> building.Plan:
@@ -117,13 +138,12 @@ def _read(path: Path) -> Surface:
     return surface if surface.volume > 0 else surface.but(triangles=surface.triangles[:, ::-1])
 
 
-def _report(made: building.Made, shapes: Quality, volume: float, change: float) -> MeshReport:
-    lengths = [length / (2 * end.radius) for end, length in zip(made.wall.ends, made.wall.lengths, strict=True)]
+def _report(made: building.Made, shapes: Quality, volume: float) -> MeshReport:
     return MeshReport(
         method=made.method, cells_across=round(made.across, 3), n_tets=shapes.n_tets,
         n_points=len(made.mesh.points), wall_layers=made.n_layers,
         thinned_layers_fraction=round(made.thinned, 4), n_outlets=len(made.mesh.outlets),
-        shortest_extension_diameters=round(min(lengths), 2), min_dihedral_deg=round(shapes.min_dihedral_deg, 2),
+        shortest_extension_diameters=round(made.shortest, 2), min_dihedral_deg=round(shapes.min_dihedral_deg, 2),
         min_scaled_jacobian=round(shapes.min_scaled_jacobian, 4),
         mean_scaled_jacobian=round(shapes.mean_scaled_jacobian, 4), self_intersections=made.crossings,
-        volume_ml=round(volume * 1e6, 3), volume_change=round(change, 5))
+        volume_ml=round(volume * 1e6, 3), volume_change=round(made.change, 5))

@@ -61,16 +61,18 @@ class Plan:
 
 @dataclass(frozen=True)
 class Made:
-    """The mesh, the wall it has, and how it was made. across: cells over a healthy diameter; crossings: triangles of
-    the wall that cut others."""
+    """The mesh and how it was made. across: cells over a healthy diameter; thinned: part of the wall whose layers are
+    thinner than asked for; crossings: triangles of the wall that cut others; change: of the vessel's volume, relative;
+    shortest: extension, in diameters."""
 
     mesh: LumenMesh
-    wall: Wall
     n_layers: int
     across: float
     thinned: float
     method: str
     crossings: int
+    change: float
+    shortest: float
 
 
 @dataclass(frozen=True)
@@ -217,15 +219,16 @@ def _attempt(lumen: OpenLumen, tree: Tree, plan: Plan, way: Way, short: Shorteni
     mesh, thinned, why = _fill(wall, tree, plan, wanted, way)
     if mesh is None:
         return None, Failure(why, in_core=True)
-    made = Made(mesh, wall, way.n_layers, across, thinned, "", crossings)
-    why = _fault(made, plan.gates)
+    shortest = min(length / (2 * end.radius) for end, length in zip(wall.ends, wall.lengths, strict=True))
+    made = Made(mesh, way.n_layers, across, thinned, "", crossings, change, shortest)
+    why = fault(made, plan.gates)
     return made, Failure(why, in_core=True) if why else None
 
 
-def _fault(made: Made, gates: Gates) -> str:
+def fault(made: Made, gates: Gates) -> str:
     """Why a solver could not use the mesh, or nothing."""
     mesh, shape = made.mesh, scaled_jacobians(made.mesh.points, made.mesh.tets)
-    n_flat = 3 * made.n_layers * len(made.wall.surface.triangles)
+    n_flat = 3 * made.n_layers * len(mesh.triangles_of(lumen_mesh.WALL))
     worst = float(shape[n_flat:].min()), float(shape[:n_flat].min(initial=1.0))
     if min(worst) <= 0:
         return f"{int((shape <= 0).sum())} cells are inverted"
@@ -292,7 +295,8 @@ def _core(hull: Hull, tree: Tree, plan: Plan, wanted: Sizing, way: Way
     if not _starts_with(made["points"], surface.points):
         return None, "MMG moved the surface"
     points, tets = made["points"], made["tets"].astype(np.int64)
-    return (eased(points, tets, len(surface.points), EASED * plan.gates.least_jacobian), tets), ""
+    inside = np.arange(len(points)) >= len(surface.points)
+    return (eased(points, tets, inside, EASED * plan.gates.least_jacobian), tets), ""
 
 
 def _starts_with(points: np.ndarray, first: np.ndarray) -> bool:

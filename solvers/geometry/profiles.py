@@ -56,11 +56,16 @@ def measure(stretches: list[Stretch], wall: Wall, contours: Contours, step: floa
 
 def _profile(stretch: Stretch, wall: Wall, cutter: Cutter, step: float, is_leaf: bool) -> Profile:
     points = resampled(stretch.points, step)
-    turn = np.gradient(smoothed(points, abscissa(points)[-1] / (len(points) - 1), TURN), axis=0)
-    normals = turn / np.linalg.norm(turn, axis=1, keepdims=True)
+    normals = square_to(points)
     radius = beyond_caps(abscissa(points), wall.distance(points), stretch.parent < 0, is_leaf)
     sections = tuple(cutter.cut(p, n, 3 * r + 3) for p, n, r in zip(points, normals, radius, strict=True))
     return Profile(points, normals, radius, sections, stretch.parent)
+
+
+def square_to(line: np.ndarray) -> np.ndarray:
+    """Unit normals (n, 3) of the planes in which sections are cut at the points (n, 3), even steps apart, of a line."""
+    turn = np.gradient(smoothed(line, abscissa(line)[-1] / (len(line) - 1), TURN), axis=0)
+    return turn / np.linalg.norm(turn, axis=1, keepdims=True)
 
 
 def _areas(profile: Profile) -> np.ndarray:

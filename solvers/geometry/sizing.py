@@ -120,6 +120,16 @@ def edge_lengths(station: Station, tree: Tree, sizing: Sizing) -> np.ndarray:
     return h
 
 
+def across(points: np.ndarray, triangles: np.ndarray, tree: Tree) -> np.ndarray:
+    """How many triangles (m,) as wide as each of a wall's would lie over the lumen's diameter there."""
+    corners = points[triangles]
+    middle = corners.mean(axis=1)
+    station = locate(middle, tree)
+    around = np.cross(station.tangent, middle - station.foot)
+    around /= np.linalg.norm(around, axis=1, keepdims=True).clip(1e-12)
+    return 2 * station.radius / np.ptp(np.einsum("tkd,td->tk", corners, around), axis=1).clip(1e-12)
+
+
 def expected_tets(tree: Tree, sizing: Sizing, extensions: float, layers: int,
                   stretch: Sequence[np.ndarray] | None = None) -> float:
     """About how many tetrahedra a mesh of this sizing has.

@@ -54,16 +54,16 @@ _WAYS = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1
 _WAYS /= np.linalg.norm(_WAYS, axis=1, keepdims=True)
 
 
-def eased(points: np.ndarray, tets: np.ndarray, n_fixed: int, least: float, sweeps: int = 6) -> np.ndarray:
+def eased(points: np.ndarray, tets: np.ndarray, free: np.ndarray, least: float, sweeps: int = 6) -> np.ndarray:
     """`points` with the corners of cells flatter than `least` (scaled Jacobian) moved, each to where the flattest
-    cell around it is least flat. The first `n_fixed` points stay."""
+    cell around it is least flat; only those flagged `free` (n,)."""
     points = points.copy()
     around = sparse.csr_matrix((np.ones(tets.size), (tets.ravel(), np.arange(len(tets)).repeat(4))),
                                shape=(len(points), len(tets)))
     for _ in range(sweeps):
         flat = scaled_jacobians(points, tets) < least
         moving = np.unique(tets[flat])
-        moving = moving[moving >= n_fixed]
+        moving = moving[free[moving]]
         before = points[moving]
         for v in moving:
             points[v] = _eased_point(points, tets[around[v].indices], v)

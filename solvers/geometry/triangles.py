@@ -2,12 +2,15 @@
 
 import numpy as np
 from scipy import sparse
+from scipy.sparse import csgraph
 
 from solvers.geometry.intersections import crossing_triangles
 from solvers.geometry.surface import Surface
 
 ROUND = 0.45
 """Triangles below this shape are worked on; see `shapes`."""
+STUB = 0.3
+"""A rim's edge that is shorter than this over the rim's mean edge is drawn together."""
 FOLD = np.cos(np.radians(50))
 """Two triangles that meet at a sharper angle than this keep their common edge."""
 
@@ -21,9 +24,9 @@ def shapes(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 
 def rounded(mesh: Surface, sweeps: int = 4) -> Surface:
-    """`mesh` without folds and without points of three triangles; with diagonals flipped and points moved within the
-    surface where triangles are flat. Rims stay."""
-    mesh = _unfolded(_without_threes(mesh))
+    """`mesh` without folds, points of three triangles and stubs in its rims; with diagonals flipped and points moved
+    within the surface where triangles are flat. Rims stay otherwise."""
+    mesh = _unfolded(_without_threes(_without_stubs(mesh)))
     for _ in range(sweeps):
         if shapes(mesh.points, mesh.triangles).min() >= ROUND:
             break
@@ -31,10 +34,41 @@ def rounded(mesh: Surface, sweeps: int = 4) -> Surface:
     return mesh
 
 
+def _without_stubs(mesh: Surface) -> Surface:
+    """The two points of a rim's very short edge become one: where a surface was cut, a mesher takes its jags for
+    corners to be kept, and an extension would draw the stub out into a strip of needles."""
+    while True:
+        goes = np.arange(len(mesh.points))
+        sides, edges = mesh.edges[0], _rim_edges(mesh)
+        for a, b in edges[_are_stubs(mesh.points, edges)].tolist():
+            around = [np.setdiff1d(sides[(sides == v).any(axis=1)], v) for v in (a, b)]
+            if len(np.intersect1d(*around)) == 1 and goes[a] == a and goes[b] == b:
+                goes[b] = a
+        if (goes == np.arange(len(goes))).all():
+            return mesh
+        left = goes[mesh.triangles]
+        kept = (left[:, 0] != left[:, 1]) & (left[:, 1] != left[:, 2]) & (left[:, 2] != left[:, 0])
+        mesh = Surface(mesh.points, left[kept]).compact()
+
+
+def _rim_edges(mesh: Surface) -> np.ndarray:
+    return mesh.edges[0][mesh.edges[1] == 1]
+
+
+def _are_stubs(points: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Which edges (k, 2) of rims are shorter than `STUB` of the mean edge of their own rim, (k,)."""
+    n = len(points)
+    graph = sparse.coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(n, n))
+    rim = csgraph.connected_components(graph, directed=False)[1][edges[:, 0]]
+    length = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1)
+    total, count = np.bincount(rim, length), np.bincount(rim)
+    return length < STUB * (total / count.clip(1))[rim]
+
+
 def _without_threes(mesh: Surface) -> Surface:
     """Three triangles around a point become one."""
     count = np.bincount(mesh.triangles.ravel(), minlength=len(mesh.points))
-    count[mesh.edges[0][mesh.edges[1] == 1]] = 0
+    count[_rim_edges(mesh)] = 0
     gone, new = np.zeros(len(mesh.triangles), bool), []
     for v in np.flatnonzero(count == 3):
         rows = np.flatnonzero((mesh.triangles == v).any(axis=1))
@@ -52,7 +86,7 @@ def _without_threes(mesh: Surface) -> Surface:
 
 def _unfolded(mesh: Surface, sweeps: int = 10) -> Surface:
     """Where a triangle faces away from the surface around it, its points move to the middle of their neighbours."""
-    average, rim = _averages(mesh), np.unique(mesh.edges[0][mesh.edges[1] == 1])
+    average, rim = _averages(mesh), np.unique(_rim_edges(mesh))
     for _ in range(sweeps):
         normal = _point_normals(mesh)
         facing = np.einsum("ti,tki->tk", mesh.normals, normal[mesh.triangles]).min(axis=1)
@@ -68,7 +102,7 @@ def _unfolded(mesh: Surface, sweeps: int = 10) -> Surface:
 
 def untangled(mesh: Surface, sweeps: int = 12) -> Surface:
     """Where triangles cut others, their points and the ones around move towards the middle of their neighbours."""
-    average, rim = _averages(mesh), np.unique(mesh.edges[0][mesh.edges[1] == 1])
+    average, rim = _averages(mesh), np.unique(_rim_edges(mesh))
     tangled = np.zeros(len(mesh.points), bool)
     for _ in range(sweeps):
         crossing = crossing_triangles(mesh)
@@ -153,7 +187,7 @@ def _moved(mesh: Surface) -> Surface:
     n = len(mesh.points)
     free = np.zeros(n, bool)
     free[mesh.triangles[shapes(mesh.points, mesh.triangles) < ROUND]] = True
-    free[mesh.edges[0][mesh.edges[1] == 1]] = False
+    free[_rim_edges(mesh)] = False
     normal = _point_normals(mesh)
     step = _averages(mesh) @ mesh.points - mesh.points
     step -= np.einsum("ij,ij->i", step, normal)[:, None] * normal

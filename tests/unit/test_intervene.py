@@ -58,7 +58,10 @@ def test_recoil_narrows_the_device(vessel: InterveneInputs, tmp_path: Path) -> N
 def test_a_device_of_the_vessels_own_shape_changes_nothing(vessel: InterveneInputs, tmp_path: Path) -> None:
     out = run(intervene, vessel, InterveneConfig(diameter="own"), tmp_path / "intervene")
     before, after = (formats.read_mesh(p, "mm").points for p in (vessel.surface, out.lumen))
-    assert np.abs(after - before).max() < 1e-5
+    np.testing.assert_array_equal(after, before)
+    one, two = (formats.read_tree(p).branches[0] for p in (vessel.centrelines, out.centrelines))
+    for name in ("points", "radius", "area", "area_inner", "area_outer"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
     assert formats.read_lesions(out.lesions)[0].minimal_diameter == pytest.approx(2 * THROAT, rel=0.01)
 
 

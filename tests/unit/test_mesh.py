@@ -1,6 +1,7 @@
 """The lumen in tetrahedra: a narrowed trunk that forks, from files to files; and the tools it is made with."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,18 @@ import pyvista
 from pipeline import formats
 from pipeline.lumen_mesh import read_lumen_mesh, read_quality
 from pipeline.mesh import MeshConfig, MeshInputs, MeshOutputs, child, mesh
+from pipeline.mesh.build import Gates, Plan
+from pipeline.mesh.follow import Leader, follow
 from pipeline.stage import read_record, run
+from solvers.devices import stent
+from solvers.devices.stent import Stent
 from solvers.errors import BadInput, DidNotConverge
 from solvers.geometry import isosurface, layers, sizing, tetrahedra, triangles
 from solvers.geometry.centrelines import Branch, Tree
 from solvers.geometry.intersections import crossing_triangles
 from solvers.geometry.layers import Layering, Rim
 from solvers.geometry.lumen_mesh import INLET, WALL, LumenMesh
+from solvers.geometry.lumen_wall import Extending
 from solvers.geometry.sections import Cutter
 from solvers.geometry.surface import Surface
 from tests.tubes import OUTLET, cylinder, tube
@@ -186,6 +192,96 @@ def first_heights(found: LumenMesh) -> np.ndarray:
                      if (key := tuple(face)) in wall])
 
 
+# A treated vessel
+
+
+@pytest.fixture(scope="module")
+def treated(inputs: MeshInputs, done: MeshOutputs, tmp_path_factory: pytest.TempPathFactory) -> MeshInputs:
+    """The fork with its narrowing opened by a stent, and what its mesh is to follow."""
+    folder = tmp_path_factory.mktemp("treated")
+    tree, before = tree_of(shape()), surface_of(inputs.surface)
+    after = before.but(points=stent.deploy(before.points, tree, Stent(0, THROAT_AT, 16.0, 2 * TRUNK, 0.0)))
+    formats.write_mesh(folder / "lumen.vtp", pyvista.PolyData.from_regular_faces(after.points, after.triangles), "mm")
+    opened = shape() | {"abdominal_aorta": (shape()["abdominal_aorta"][0], np.full_like(shape()["abdominal_aorta"][1],
+                                                                                       TRUNK))}
+    formats.write_tree(folder / "tree.vtp", tree_of(opened))
+    return MeshInputs(surface=folder / "lumen.vtp", centrelines=folder / "tree.vtp", untreated_surface=inputs.surface,
+                      untreated_mesh=done.mesh, untreated_boundaries=done.boundaries)
+
+
+def test_the_mesh_follows_a_device_and_stays_elsewhere(treated: MeshInputs, made: LumenMesh, tmp_path: Path) -> None:
+    out = run(mesh, treated, MeshConfig(cells_across=ACROSS), tmp_path / "mesh")
+    found, told = read_lumen_mesh(out.mesh, out.boundaries), read_quality(out.boundaries)
+    assert told["method"].startswith("moved from the baseline's mesh (mmg+netgen")
+    np.testing.assert_array_equal(found.tets, made.tets)
+    far = np.abs(1000 * made.points[:, 2] - THROAT_AT) > 12 + 2.1 * TRUNK
+    assert 0.3 < far.mean() < 0.9
+    np.testing.assert_array_equal(found.points[far], made.points[far])
+    assert told["min_scaled_jacobian"] > 0.05
+    assert told["self_intersections"] == 0
+    assert abs(told["volume_change"]) < 0.01
+    assert found.boundaries[1:] == made.boundaries[1:]
+    assert found.wall.area == pytest.approx(closed(found).but(triangles=found.triangles_of(WALL)).area * 1e-6, rel=1e-9)
+    before, after = Cutter(surface_of(treated.surface)), Cutter(closed(found))
+    line = shape()["abdominal_aorta"][0]
+    for z in (22.0, THROAT_AT, 30.0):
+        point, way = line[np.argmin(np.abs(line[:, 2] - z))], np.array([0.0, 0.0, 1.0])
+        one, two = before.cut(point, way, 10.0), after.cut(point, way, 10.0)
+        assert one is not None
+        assert two is not None
+        assert two.area == pytest.approx(one.area, rel=0.02)
+        assert two.area == pytest.approx(np.pi * TRUNK**2, rel=0.04)
+
+
+def test_a_device_that_changes_nothing_leaves_the_same_mesh(inputs: MeshInputs, treated: MeshInputs, done: MeshOutputs,
+                                                            tmp_path: Path) -> None:
+    nothing = treated.model_copy(update={"surface": inputs.surface})
+    out = run(mesh, nothing, MeshConfig(cells_across=ACROSS), tmp_path / "mesh")
+    assert out.mesh.read_bytes() == done.mesh.read_bytes()
+    assert read_quality(out.boundaries)["volume_change"] == read_quality(done.boundaries)["volume_change"]
+
+
+def led(treated: MeshInputs, **changes: Any) -> tuple[Leader, Surface, Tree, Plan]:
+    """What `follow` is given, changed."""
+    assert treated.untreated_mesh is not None
+    assert treated.untreated_boundaries is not None
+    assert treated.untreated_surface is not None
+    leader = Leader(read_lumen_mesh(treated.untreated_mesh, treated.untreated_boundaries),
+                    read_quality(treated.untreated_boundaries), surface_of(treated.untreated_surface))
+    plan = Plan(ACROSS, 200_000, None, Extending(), child.Limits(), Gates())
+    return replace(leader, **changes), surface_of(treated.surface), formats.read_tree(treated.centrelines), plan
+
+
+def test_why_a_mesh_cannot_be_moved_is_told(treated: MeshInputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.mesh.follow.EASED", 0.0)
+    leader, surface, tree, plan = led(treated)
+    assert follow(leader, surface, tree, plan)[1] == ""
+    other = surface.but(triangles=surface.triangles[::-1])
+    assert "other triangles" in follow(leader, other, tree, plan)[1]
+    wide = surface.but(points=leader.surface.points * [1.05, 1.05, 1.0])
+    assert "reaches an end" in follow(leader, wide, tree, plan)[1]
+    assert "cells across" in follow(replace(leader, told=leader.told | {"cells_across": 9.0}), surface, tree,
+                                    replace(plan, across=9.0))[1]
+    assert "scaled Jacobians" in follow(leader, surface, tree, replace(plan, gates=Gates(least_jacobian=0.5)))[1]
+    assert "not told: wall_layers" in follow(replace(leader, told={k: v for k, v in leader.told.items()
+                                                                   if k != "wall_layers"}), surface, tree, plan)[1]
+    through = surface.but(points=np.where((np.abs(surface.points[:, 2:] - THROAT_AT) < 4), surface.points * [-1, -1, 1],
+                                          surface.points))
+    assert "turn over" in follow(leader, through, tree, plan)[1]
+
+
+def test_where_it_cannot_be_moved_it_is_meshed_anew(treated: MeshInputs, inputs: MeshInputs, tmp_path: Path) -> None:
+    wide = surface_of(treated.surface)
+    wide = wide.but(points=wide.points * [1.02, 1.02, 1.0])
+    formats.write_mesh(tmp_path / "lumen.vtp", pyvista.PolyData.from_regular_faces(wide.points, wide.triangles), "mm")
+    out = run(mesh, treated.model_copy(update={"surface": tmp_path / "lumen.vtp"}), MeshConfig(cells_across=1.8),
+              tmp_path / "mesh")
+    told = read_quality(out.boundaries)
+    assert told["method"].startswith("mmg+netgen")
+    assert told["method"].endswith("meshed anew: the device reaches an end of the vessel")
+    assert told["cells_across"] == 1.8
+
+
 Call = Callable[..., tuple[child.Arrays | None, str]]
 
 
@@ -323,7 +419,7 @@ def test_flat_cells_are_eased_and_the_boundary_stays() -> None:
     tets = np.column_stack([faces[:, [0, 2, 1]], np.full(len(faces), 8)])
     tets = tets if tetrahedra.volumes(points, tets).min() > 0 else tets[:, [0, 2, 1, 3]]
     before, middle = tetrahedra.scaled_jacobians(points, tets).min(), np.vstack([corners, np.zeros(3)])
-    eased = tetrahedra.eased(points, tets, 8, 0.9)
+    eased = tetrahedra.eased(points, tets, np.arange(9) == 8, 0.9)
     assert 0 < before < 0.05
     assert tetrahedra.scaled_jacobians(eased, tets).min() == pytest.approx(
         tetrahedra.scaled_jacobians(middle, tets).min(), rel=0.1)
@@ -377,6 +473,24 @@ def test_flat_triangles_become_round_and_stay_on_their_surface() -> None:
     assert triangles.shapes(good.points, good.triangles).min() > triangles.ROUND
     assert (good.edges[1] == 1).sum() == 48
     assert np.abs(np.linalg.norm(good.points[:, :2], axis=1) - 5.0).max() < 0.15
+
+
+def test_a_stub_in_a_rim_is_drawn_together() -> None:
+    """Two points a hair apart on the rim of a cut: the rim keeps its shape, and loses one of them."""
+    points, faces = cylinder(24, 24, 5.0, 30.0)
+    angle = 2 * np.pi * 0.06 / 24
+    a, b, c = next(t for t in faces.tolist() if {0, 1} <= set(t) and t[0] == 0)
+    split = np.vstack([points, [5 * np.cos(angle), 5 * np.sin(angle), 0.0]])
+    keep = faces[(faces != [a, b, c]).any(axis=1)]
+    bad = Surface(split, np.vstack([keep, [[a, len(points), c], [len(points), b, c]]]))
+    assert (bad.edges[1] == 1).sum() == 49
+    good = triangles.rounded(bad)
+    assert len(good.points) == len(points)
+    rim = good.edges[0][good.edges[1] == 1]
+    length = np.linalg.norm(good.points[rim[:, 0]] - good.points[rim[:, 1]], axis=1)
+    assert len(rim) == 48
+    assert length.min() > triangles.STUB * length.mean()
+    assert good.area == pytest.approx(Surface(points, faces).area, rel=2e-3)
 
 
 def test_folds_are_smoothed_and_points_of_three_triangles_removed() -> None:
