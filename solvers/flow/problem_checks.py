@@ -83,7 +83,5 @@ def _check_border(keys: np.ndarray, faces: Mapping[int, np.ndarray], n: int) -> 
     marked = np.concatenate([_keys(f, n) for f in faces.values()])
     bare = np.setdiff1d(unique[counts == 1], marked)
     if len(bare):
-        whole = int((counts == 1).sum())
-        raise BadInput("unmarked_boundary", f"{len(bare)} of {whole} faces of the border "
-                       "are neither wall, inlet nor outlet", "a tag on each", "Tag every cap; an outlet without a tag is a wall "
-                       "that leaks.")
+        raise BadInput("unmarked_boundary", f"{len(bare)} of {int((counts == 1).sum())} faces of the border are not "
+                       "wall, inlet or outlet", "a tag on each", "Tag every cap: one without a tag is a wall that leaks.")
