@@ -84,4 +84,4 @@ def _check_border(keys: np.ndarray, faces: Mapping[int, np.ndarray], n: int) -> 
     bare = np.setdiff1d(unique[counts == 1], marked)
     if len(bare):
         raise BadInput("unmarked_boundary", f"{len(bare)} of {int((counts == 1).sum())} faces of the border are not "
-                       "wall, inlet or outlet", "a tag on each", "Tag every cap: one without a tag is a wall that leaks.")
+                       "wall, inlet or outlet", "a tag on each", "Tag every cap: one without a tag leaks.")
