@@ -139,12 +139,12 @@ def test_the_metric_on_the_laminar_solution(shared):
 
 
 def test_at_500(shared, capsys):
-    """Up to the step as the laminar solution; behind it the jet breaks up, so that Eg is NOT below 0.10."""
+    """As the laminar solution and the laboratories; with steps of 5 ms the jet breaks up behind the step."""
     wanted = measured(shared)
-    flow = nozzle(Grid(), 0.005)
+    flow = nozzle(Grid(), 0.002)
     observe, inflow = observer(flow, list(wanted)), flow.inflow(RATE)
-    state = navier_stokes.ramped(flow, inflow, flow.rest(0.0, RATE), 25)
-    for _ in range(200):
+    state = navier_stokes.ramped(flow, inflow, flow.rest(0.0, RATE), 62)
+    for _ in range(400):
         state, step = flow.advance(state, inflow)
     seen = observe(state)
     score = errors(seen.profiles, wanted)
@@ -153,6 +153,7 @@ def test_at_500(shared, capsys):
               f"median {np.median(list(score.values())):.3f}, u {seen.axis} m/s, drop {seen.drop:.1f} Pa")
     assert step.imbalance < 1e-9
     assert seen.axis[0] == pytest.approx(SPEED, rel=0.01)
-    assert seen.drop == pytest.approx(DROP, rel=0.02)
+    assert seen.drop == pytest.approx(DROP, rel=0.0125)
     assert max(e for z, e in score.items() if z <= 0) < 0.07
-    assert np.median(list(score.values())) < 0.10
+    assert np.mean(list(score.values())) <= 0.10
+    assert np.median(list(score.values())) < 0.08
