@@ -16,7 +16,7 @@ from solvers.errors import BadInput
 from solvers.geometry.volume import Volume
 from solvers.units import Length
 
-VERSION = 1
+VERSION = 2
 SOURCES = ["Sethian 1999 (fronts), doi:10.1137/S0036144598347059",
            "Hoogeveen, Bakker & Viergever 1998 (limits of width measurement), doi:10.1002/jmri.1880080523",
            "Wasserthal et al. 2023 (names of labels), doi:10.1148/ryai.230024"]
@@ -49,6 +49,8 @@ class SegmentOutputs(Files):
     lumen: Path | None = Path("lumen.nii.gz")
     inner: Path | None = Path("inner.nii.gz")
     outer: Path | None = Path("outer.nii.gz")
+    aorta: Path | None = Path("aorta.nii.gz")
+    """The aorta's trunk, where found: the table's numbers for its lumen, a false lumen, and what lies between."""
     preview: Path | None = Path("preview.png")
 
 
@@ -65,6 +67,11 @@ class SegmentReport(Report):
     n_leaks_stopped: int
     calcification_ml: float
     leaves_image: bool
+    aorta_volume_ml: float | None = None
+    false_lumen_ml: float | None = None
+    second_lumen: str = ""
+    """`none`, `contrast`, or `no contrast`: something fills the aorta beside its lumen, clot perhaps; not segmented."""
+    valve_seen: bool = False
 
 
 def segment(inputs: SegmentInputs, config: SegmentConfig, outputs: SegmentOutputs) -> SegmentReport:
@@ -81,6 +88,8 @@ def segment(inputs: SegmentInputs, config: SegmentConfig, outputs: SegmentOutput
     formats.write_volume(outputs.labels, volume.but(found.values), np.uint8)
     labels.write_table(outputs.table, found)
     _write_fields(outputs, volume, lumen)
+    if outputs.aorta and lumen.aorta is not None:
+        formats.write_volume(outputs.aorta, volume.but(labels.aorta(lumen)), np.uint8)
     if outputs.preview:
         preview.write(outputs.preview, volume, lumen)
     return _report(volume, lumen)
@@ -119,7 +128,13 @@ def _report(volume: Volume, lumen: Lumen) -> SegmentReport:
         leaves_image=faces, edge_sd_median_mm=round(float(np.median(at_edge)), 4),
         edge_sd_p95_mm=round(float(np.percentile(at_edge, 95)), 4), n_tubes=lumen.n_tubes,
         n_branches=lumen.n_branches, n_leaks_stopped=lumen.n_leaks,
-        calcification_ml=round(float(lumen.calcium.sum()) * ml, 4))
+        calcification_ml=round(float(lumen.calcium.sum()) * ml, 4), aorta_volume_ml=_volume(lumen.aorta, ml),
+        false_lumen_ml=_volume(lumen.false_lumen, ml), second_lumen=lumen.second_lumen,
+        valve_seen=lumen.valve is not None)
+
+
+def _volume(mask: np.ndarray | None, ml: float) -> float | None:
+    return None if mask is None else round(float(mask.sum()) * ml, 3)
 
 
 def _short(value: float | None) -> float | None:

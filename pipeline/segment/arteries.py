@@ -1,4 +1,4 @@
-"""The automatic way: tubes, front, half-maximum edge (see solvers.imaging)."""
+"""The automatic way: tubes, heart left out, front, half-maximum edge, second lumen (see solvers.imaging)."""
 
 from dataclasses import dataclass
 
@@ -40,4 +40,6 @@ def lumen(volume: Volume, is_ct: bool, limits: Limits) -> Lumen:
     edge = found.edge
     field, deviation = whole(edge.field, edge_settings.limit), whole(edge.deviation, float(np.median(edge.deviation)))
     return Lumen("automatic", field, deviation, whole(edge.calcium, False), edge_settings.limit, 0.9, found.lumen,
-                 edge.blur, edge.noise, len(found.tubes), found.growth.n_branches, found.growth.n_leaks)
+                 edge.blur, edge.noise, len(found.tubes), found.growth.n_branches, found.growth.n_leaks,
+                 whole(found.aorta.whole, False), whole(found.aorta.false_lumen, False),
+                 found.aorta.state if is_ct else "", found.valve)

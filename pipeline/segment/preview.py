@@ -25,9 +25,13 @@ def write(path: Path, volume: Volume, lumen: Lumen) -> None:
         _show(slice_axes, volume, volume.values.take(place, axis), axis, low, high, f"slice {place} of axis {letter}")
         for field, colour, width in fields:
             _contour(slice_axes, field.take(place, axis), colour, width)
+        if lumen.false_lumen is not None:
+            _contour(slice_axes, 0.5 - lumen.false_lumen.take(place, axis), "#c060ff", 1.2)
         _show(projection, volume, volume.values.max(axis), axis, low, high, f"brightest along axis {letter}")
         _contour(projection, lumen.field.min(axis), "#ff3030", 0.9)
-    figure.suptitle("Arterial lumen (red), one standard deviation inside (yellow) and outside (blue)", color="white")
+    false = "" if lumen.false_lumen is None or not lumen.false_lumen.any() else ", false lumen (violet)"
+    figure.suptitle(f"Arterial lumen (red), one standard deviation inside (yellow) and outside (blue){false}",
+                    color="white")
     figure.tight_layout()
     figure.savefig(path, metadata={"Software": None})
 

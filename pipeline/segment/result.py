@@ -10,6 +10,9 @@ class Lumen:
     """On the image's grid: level field (mm, negative inside), standard deviation of its zero (mm), calcium.
 
     `limit`: the field is clipped to this many mm. intensity, blur (mm) and noise are None for a mask that was given.
+    aorta: its trunk with all lumens, false_lumen: the second one of a dissection (masks); None where not looked for.
+    second_lumen: `none`, `contrast` (then the field is that of the true lumen) or `no contrast` (clot, not segmented);
+    empty where not looked for. valve: centre of the aortic valve, index; None where the heart is not seen.
     """
 
     method: str
@@ -24,6 +27,10 @@ class Lumen:
     n_tubes: int = 0
     n_branches: int = 0
     n_leaks: int = 0
+    aorta: np.ndarray | None = None
+    false_lumen: np.ndarray | None = None
+    second_lumen: str = ""
+    valve: np.ndarray | None = None
 
     @property
     def inner(self) -> np.ndarray:

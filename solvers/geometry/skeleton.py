@@ -4,7 +4,8 @@ The body is looked at as voxels. From a root, the way to the farthest place not
 yet explained is taken along the middle of the tube (paths avoid the wall), and
 everything within about one radius of the way counts as explained; ways that
 leave the tree for less than about one diameter of their parent are bulges, not
-branches. Source of the scheme: Sato et al. 2000 (TEASAR), doi:10.1109/PCCGA.2000.883951.
+branches. A flat tube is as wide as its section's area makes it: half its width
+counts where a round one has its radius. Source of the scheme: Sato et al. 2000 (TEASAR), doi:10.1109/PCCGA.2000.883951.
 """
 
 from dataclasses import dataclass
@@ -17,6 +18,13 @@ from scipy.spatial import cKDTree
 from solvers.errors import BadInput
 from solvers.geometry.surface import Surface
 from solvers.geometry.volume import Volume
+
+FLATTEST = 3.5
+"""A lumen is not taken for flatter than this (half its width over its depth)."""
+OVER = 28.0
+"""A lumen is flat over more than half of this length, mm; where branches leave, a section is wide for a short while."""
+ROUND = 1.6
+"""Below this a section counts as round: a front lies askew in a bend and takes in the first part of a branch."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +47,16 @@ class Ways:
 
 @dataclass(frozen=True)
 class Body:
-    """Inside voxels as a graph: positions (n, 3) mm, distance to the wall (n,) mm, links between neighbours."""
+    """Inside voxels as a graph: positions (n, 3) mm, distance to the wall (n,) mm, links between neighbours.
+
+    voxel: volume of one, mm^3.
+    """
 
     points: np.ndarray
     depth: np.ndarray
     links: np.ndarray
     lengths: np.ndarray
+    voxel: float
 
     def graph(self, weights: np.ndarray) -> sparse.csr_matrix:
         n = len(self.points)
@@ -99,7 +111,7 @@ def body(mask: Volume) -> Body:
     where = np.argwhere(inside)
     number[inside] = np.arange(len(where))
     links, lengths = _links(number, where, mask.spacing)
-    return Body(mask.position(where - 1), depth[inside], links, lengths)
+    return Body(mask.position(where - 1), depth[inside], links, lengths, float(np.prod(mask.spacing)))
 
 
 def _links(number: np.ndarray, where: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -116,6 +128,9 @@ def _links(number: np.ndarray, where: np.ndarray, spacing: np.ndarray) -> tuple[
 def ways_from(body: Body, root: int, pruning: Pruning) -> Ways:
     """Ways from voxel `root` to every other end of the body."""
     far = csgraph.dijkstra(body.by_length, indices=root)
+    back = csgraph.dijkstra(body.by_length, indices=int(far.argmax()))
+    reach = np.maximum(half_widths(body, far), half_widths(body, back))
+    edge = body.voxel ** (1 / 3)
     middle = body.by_middle
     near = cKDTree(body.points)
     explained = np.zeros(len(body.points), bool)
@@ -124,10 +139,11 @@ def ways_from(body: Body, root: int, pruning: Pruning) -> Ways:
     tips, pruned, before = [], 0, _ways_to_tree(middle, upstream)
     while not explained.all():
         path = _back(before, int(np.where(explained, -1.0, far).argmax()))
-        for here in _balls(near, body, path):
+        reach[path[1:]] = _steady(reach[path], body.depth[path], OVER / edge)[1:]
+        for here in near.query_ball_point(body.points[path], 1.25 * reach[path] + 1.5):
             explained[here] = True
         explained[path] = True
-        if not tips or _is_branch(body, path[0], path[1:], pruning):
+        if not tips or _is_branch(body, reach, path[0], path[1:], pruning):
             upstream.update(zip(path[1:].tolist(), path[:-1].tolist(), strict=True))
             tips.append(int(path[-1]))
             before = _ways_to_tree(middle, upstream)
@@ -158,20 +174,44 @@ def _up(upstream: dict[int, int], tip: int) -> np.ndarray:
     return np.array(path[::-1])
 
 
-def _balls(near: cKDTree, body: Body, path: np.ndarray) -> list[list[int]]:
-    """Voxels within about a radius of the path."""
-    return list(near.query_ball_point(body.points[path], 1.25 * body.depth[path] + 1.5))
+def half_widths(body: Body, far: np.ndarray) -> np.ndarray:
+    """Half the width (n,) mm of the tube's section at each voxel: the distance to the wall, where that is round.
+
+    far: distance from one end along the tube (n,) mm; near that end the sections are not yet whole. Sections are the
+    pieces at equal such distance; one of the area A that is `depth` deep reaches A / (pi depth) to its rims, but is not
+    taken for wider than FLATTEST times its depth.
+    """
+    thick = 3 * float(np.median(body.lengths))
+    level = np.floor(far / thick)
+    i, j = body.links.T
+    same = level[i] == level[j]
+    n = len(far)
+    piece = csgraph.connected_components(sparse.csr_matrix((np.ones(same.sum()), (i[same], j[same])), shape=(n, n)),
+                                         directed=False)[1]
+    area = np.bincount(piece) * body.voxel / thick
+    deepest = np.zeros(len(area))
+    np.maximum.at(deepest, piece, body.depth)
+    deepest = np.maximum(deepest, body.voxel ** (1 / 3) / 2)
+    flat = np.clip(area / (np.pi * deepest**2), 1.0, FLATTEST)
+    flat = np.where(flat < ROUND, 1.0, flat)
+    return body.depth * flat[piece]
 
 
-def _is_branch(body: Body, joint: int, new: np.ndarray, pruning: Pruning) -> bool:
+def _steady(reach: np.ndarray, depth: np.ndarray, over: float) -> np.ndarray:
+    """`reach` along a path with the median flatness over so many voxels: a section that holds a branch too is short."""
+    size = 2 * int(over / 2) + 1
+    return depth * ndimage.median_filter(reach / np.maximum(depth, 1e-9), size, mode="nearest")
+
+
+def _is_branch(body: Body, reach: np.ndarray, joint: int, new: np.ndarray, pruning: Pruning) -> bool:
     if len(new) < 2:
         return False
     length = np.linalg.norm(np.diff(body.points[new], axis=0), axis=1).sum()
-    outside = np.linalg.norm(body.points[new] - body.points[joint], axis=1) > body.depth[joint]
+    outside = np.linalg.norm(body.points[new] - body.points[joint], axis=1) > reach[joint]
     if not outside.any():
         return False
     radius = np.median(body.depth[new][outside])
-    return bool(length >= max(pruning.parent_radii * body.depth[joint], pruning.smallest_length)
+    return bool(length >= max(pruning.parent_radii * reach[joint], pruning.smallest_length)
                 and radius >= pruning.smallest_radius)
 
 

@@ -1,19 +1,23 @@
 """The tree of large arteries in a contrast scan: tubes, branches, edge. No seed is given."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from solvers.errors import BadInput
-from solvers.imaging import discs, edges, wavefront
+from solvers.imaging import aorta, discs, edges, heart, wavefront
 
 CONTROL, HALF_MAXIMUM = wavefront.LeakControl(), edges.HalfMaximum()
 STEP = 1.5
 """Grid on which discs are sought, mm."""
 REACH = 150.0
 """Arteries are followed this far beyond the main tube, mm."""
+DIMMER = 0.75
+"""A lumen whose contrast is below this part of that of the lumen nearby is another one (a false lumen)."""
 NATIVE = 110.0
 """Blood without contrast medium stays below this, HU."""
 
@@ -54,13 +58,18 @@ class Demands:
 
 @dataclass(frozen=True)
 class Arteries:
-    """The edge on the part of the grid `window`, the mask it started from, and the tubes that were believed."""
+    """On the part of the grid `window`: the edge, the mask it started from, the trunk; the tubes that were believed.
+
+    valve: centre of the aortic valve, index of the whole grid; None when the scan does not show the heart.
+    """
 
     edge: edges.Edge
     window: tuple[slice, slice, slice]
     tubes: list[discs.Tube]
     growth: wavefront.Growth
     lumen: float
+    aorta: aorta.Aorta
+    valve: np.ndarray | None
 
 
 def kind_of(values: np.ndarray, is_ct: bool) -> Kind:
@@ -81,16 +90,18 @@ def solve(values: np.ndarray, spacing: np.ndarray, is_ct: bool, demands: Demands
     Raises BadInput `no_contrast_vessel` when no round bright tube is long, even and bright enough.
     """
     kind = kind_of(values, is_ct)
-    tubes = believed(find_tubes(values, spacing, kind), kind, demands)
+    tubes = believed(find_tubes(values, spacing, kind), kind, demands, partial(_reach, values, spacing))
     window = _window(values, spacing, tubes)
     crop, shift = values[window], np.array([w.start for w in window]) * spacing
-    growth = _grown(crop, spacing, shift, tubes, kind, demands, control)
+    growth, beyond = _grown(crop, spacing, shift, tubes, kind, demands, control)
     tight = _around(growth.mask, spacing, 9.0)
     part = crop[tight]
     noise = edges.noise_of(part)
     edge = edges.solve(part, growth.mask[tight], spacing, noise, half_maximum)
+    trunk, valve = _trunk(part, edge.field < 0, spacing, shift + spacing * [t.start for t in tight], tubes[0],
+                          beyond, tight, kind)
     whole = tuple(slice(w.start + t.start, w.start + t.stop) for w, t in zip(window, tight, strict=True))
-    return Arteries(edge, whole, tubes, growth, tubes[0].lumen)  # type: ignore[arg-type]
+    return Arteries(edge, whole, tubes, growth, tubes[0].lumen, trunk, valve)  # type: ignore[arg-type]
 
 
 def find_tubes(values: np.ndarray, spacing: np.ndarray, kind: Kind) -> list[discs.Tube]:
@@ -105,17 +116,55 @@ def find_tubes(values: np.ndarray, spacing: np.ndarray, kind: Kind) -> list[disc
     return discs.bridged(discs.chain(moved, STEP), blurred, spacing)
 
 
-def believed(tubes: list[discs.Tube], kind: Kind, demands: Demands) -> list[discs.Tube]:
-    """The main tube first, then those as bright as it is where they are; BadInput when there is none."""
+def believed(tubes: list[discs.Tube], kind: Kind, demands: Demands,
+             reach: Callable[[discs.Tube], float] | None = None) -> list[discs.Tube]:
+    """The main tube first, then those as bright as it is where they are; BadInput when there is none.
+
+    reach: how far (mm) a wide vessel goes on from a tube; on CT it decides between tubes that could both be the main
+    one: the aorta goes on beyond its straight parts, the pulmonary artery and the veins near the heart soon divide.
+    """
     main = [t for t in tubes if _is_main(t, kind, demands)]
     if not main:
         raise BadInput("no_contrast_vessel", "No artery filled with contrast medium was found",
                        f"a round, even, bright tube at least {demands.length:.0f} mm long",
                        "Use a contrast CT or MR angiogram, or give a mask with --use segment.labels=FILE.")
-    best = max(main, key=lambda t: t.length * min(t.contrast, 2 * kind.usual) ** 2)
+    weight = [(t.radius * min(t.contrast, 2 * kind.usual)) ** 2 for t in main]
+    score = [t.length * w for t, w in zip(main, weight, strict=True)]
+    best = main[int(np.argmax(score))]
+    if kind.is_ct and reach is not None:
+        rivals = [n for n, s in enumerate(score) if s > 0.25 * max(score)]
+        best = main[max(rivals, key=lambda n: weight[n] * reach(main[n]))] if len(rivals) > 1 else best
     others = [t for t in tubes if t is not best and t.length >= 12 and _texture(t) < 1.3 * demands.texture
               and abs(t.lumen / best.lumen - 1) < demands.brightness / (1 if kind.is_ct is False else 2)]
     return [best, *others]
+
+
+def _reach(values: np.ndarray, spacing: np.ndarray, tube: discs.Tube) -> float:
+    """Length (mm) of the vessel about as bright as `tube` and not thinner than half of it, through its middle."""
+    stride = np.maximum(np.round(2.0 / spacing), 1).astype(int)
+    step, shift = spacing * stride, (stride - 1) / 2 * spacing
+    rough = heart.block_mean(values, stride)
+    contrast = tube.contrast
+    bright = (rough > tube.lumen - 0.4 * contrast) & (rough < tube.lumen + 0.4 * contrast)
+    bright = ndimage.binary_closing(bright, iterations=1)
+    thick = ndimage.distance_transform_edt(bright, step) >= 0.5 * tube.radius
+    start = thick & _within(_middle(tube) - shift, max(tube.radius, 4.0), thick, step)
+    far = 0.0
+    for _ in range(2):
+        if not start.any():
+            return far
+        index, away = wavefront.distances(thick, start, step, np.inf)
+        away[~np.isfinite(away)] = -1
+        far = float(away.max())
+        start = np.zeros(thick.shape, bool)
+        start.ravel()[index[int(away.argmax())]] = True
+    return far
+
+
+def _middle(tube: discs.Tube) -> np.ndarray:
+    """Centre (3,) mm of the disc half way along the tube."""
+    along = np.argsort(tube.discs.centre[:, tube.discs.axis[0]])
+    return tube.discs.centre[along[len(along) // 2]]
 
 
 def _texture(tube: discs.Tube) -> float:
@@ -143,8 +192,8 @@ def _around(mask: np.ndarray, spacing: np.ndarray, margin: float) -> tuple[slice
 
 
 def _grown(values: np.ndarray, spacing: np.ndarray, shift: np.ndarray, tubes: list[discs.Tube], kind: Kind,
-           demands: Demands, control: wavefront.LeakControl) -> wavefront.Growth:
-    """The tubes and their branches on the cropped grid.
+           demands: Demands, control: wavefront.LeakControl) -> tuple[wavefront.Growth, heart.Heart]:
+    """The tubes and their branches on the cropped grid, and the heart, which is none of them.
 
     The second front goes by the intensity that the first one met, which is more exact in wide vessels and too bright in
     a thin one near a wide one: it only adds.
@@ -153,27 +202,81 @@ def _grown(values: np.ndarray, spacing: np.ndarray, shift: np.ndarray, tubes: li
     smooth = ndimage.gaussian_filter(values, 0.5)
     lumen, around, _, _ = _nearest(values.shape, spacing, shift, all_discs)
     _, _, radius, away = _nearest(values.shape, spacing, shift, tubes[0].discs)
-    control = replace(control, largest=np.pi * (1.2 * float(np.max(tubes[0].discs.radius))) ** 2)
     core, start = away < 0.7 * radius, away < 1.25 * radius + 1.0
+    bright = _bright(smooth, around + demands.growth * (lumen - around), kind)
+    middle = _within(_middle(tubes[0]) - shift, 12.0, bright, spacing)
+    beyond = heart.solve(bright, bright & core & middle, tubes[0].radius, spacing)
+    if beyond.centre is not None:
+        all_discs = discs.join([t.discs for t in _connected(tubes, bright & ~beyond.mask, core, spacing, shift)])
+        all_discs = all_discs.take(all_discs.lumen > 0.85 * tubes[0].lumen)
+        lumen, around, _, _ = _nearest(values.shape, spacing, shift, all_discs)
+    ceiling = lumen + 0.6 * (lumen - around) if kind.is_ct else np.inf
+    level = around + demands.growth * (lumen - around)
+    full = around + DIMMER * (lumen - around)
+    dim = _dim(smooth, level, full, spacing) if kind.is_ct else np.zeros(values.shape, bool)
+    widest = max(1.2 * float(np.max(tubes[0].discs.radius)), 1.3 * (beyond.vessel or 0.0))
+    control = replace(control, largest=np.pi * widest**2)
     known = _in_tubes(values.shape, spacing, shift, [t for t in tubes[1:] if t.radius < 0.75 * tubes[0].radius])
+    known |= beyond.trunk
     grown = wavefront.Growth(np.zeros(values.shape, bool), 0, 0)
     for _ in range(2):
-        grown |= _front(smooth, lumen, around, core, start, known, spacing, kind, demands, control)
+        level = around + demands.growth * (lumen - around)
+        candidate = _bright(smooth, level, kind) & (smooth < ceiling) & ~beyond.mask & ~dim
+        grown |= _front(candidate, core, start, known, spacing, control)
         lumen = _own(smooth, grown.mask, spacing, lumen)
         core, start = core | grown.mask, start | grown.mask
-    return replace(grown, mask=ndimage.binary_fill_holes(grown.mask))
+    return replace(grown, mask=ndimage.binary_fill_holes(grown.mask)), beyond
 
 
-def _front(smooth: np.ndarray, lumen: np.ndarray, around: np.ndarray, core: np.ndarray, start: np.ndarray,
-           known: np.ndarray, spacing: np.ndarray, kind: Kind, demands: Demands, control: wavefront.LeakControl
-           ) -> wavefront.Growth:
-    """One run of the front through what is bright enough for the lumen nearby.
+def _trunk(values: np.ndarray, lumen: np.ndarray, spacing: np.ndarray, shift: np.ndarray, tube: discs.Tube,
+           beyond: heart.Heart, tight: tuple[slice, slice, slice], kind: Kind
+           ) -> tuple[aorta.Aorta, np.ndarray | None]:
+    """The aorta in the part `tight` of the window, from the valve or the main tube on; the valve's place (index)."""
+    corner = spacing * [t.start for t in tight]
+    start = tube.discs.centre[0] - shift if beyond.centre is None else beyond.centre - corner
+    part = replace(beyond, mask=beyond.mask[tight], trunk=beyond.trunk[tight])
+    found = aorta.solve(values, lumen, spacing, start, part, kind.is_ct)
+    return found, None if beyond.centre is None else (start + shift) / spacing
+
+
+def _dim(smooth: np.ndarray, level: np.ndarray, full: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """Wide regions above `level` whose inside is not as bright as the lumen nearby (`full`): a false lumen."""
+    depth = ndimage.distance_transform_edt(smooth > level, spacing)
+    core = (depth > 3.0) & (ndimage.gaussian_filter(smooth, 1.5 / spacing) < full)
+    labels, count = ndimage.label(core)
+    ml = np.bincount(labels.ravel(), minlength=count + 1) * float(np.prod(spacing)) / 1000
+    core &= (ml > 0.3)[labels]
+    if not core.any():
+        return core
+    return (ndimage.distance_transform_edt(~core, spacing) < 4.5) & (smooth < full)
+
+
+def _within(centre: np.ndarray, reach: float, like: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """Voxels nearer than `reach` mm to `centre` (3,) mm."""
+    ways = np.ogrid[tuple(slice(0, n) for n in like.shape)]
+    return np.asarray(sum((w * h - c) ** 2 for w, h, c in zip(ways, spacing, centre, strict=True)) < reach**2)
+
+
+def _connected(tubes: list[discs.Tube], bright: np.ndarray, core: np.ndarray, spacing: np.ndarray, shift: np.ndarray
+               ) -> list[discs.Tube]:
+    """The main tube and those whose middle hangs on it: veins and the right heart say nothing about its blood."""
+    labels, _ = ndimage.label(bright)
+    main = np.unique(labels[core & bright])
+
+    def hangs(tube: discs.Tube) -> bool:
+        index = np.rint((tube.discs.centre - shift) / spacing).astype(int)
+        index = np.clip(index, 0, np.array(bright.shape) - 1)
+        return float(np.mean(np.isin(labels[tuple(index.T)], main) & bright[tuple(index.T)])) > 0.5
+
+    return [tubes[0], *(t for t in tubes[1:] if hangs(t))]
+
+
+def _front(candidate: np.ndarray, core: np.ndarray, start: np.ndarray, known: np.ndarray, spacing: np.ndarray,
+           control: wavefront.LeakControl) -> wavefront.Growth:
+    """One run of the front through `candidate`, what is bright enough for the lumen nearby.
 
     core: well inside the tubes; start: out to their rim, of which only what hangs on the core is taken.
     """
-    level = around + demands.growth * (lumen - around)
-    ceiling = lumen + 0.6 * (lumen - around) if kind.is_ct else np.inf
-    candidate = _bright(smooth, level, kind) & (smooth < ceiling)
     labels, _ = ndimage.label(candidate)
     size = np.bincount(labels[core & candidate])
     size[0] = 0

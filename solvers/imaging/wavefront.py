@@ -50,22 +50,22 @@ def grow(candidate: np.ndarray, start: np.ndarray, known: np.ndarray, spacing: n
     Fronts are the pieces of equal geodesic distance from `start`, in steps.
     """
     start = start & candidate
-    index, distance = _distance(candidate, start, spacing, control.farthest)
+    index, distance = distances(candidate, start, spacing, control.farthest)
     outside = np.isfinite(distance) & (distance > 0)
     if not outside.any():
         return Growth(start, 0, 0)
-    front, size, parent, level = _fronts(candidate.shape, index[outside], distance[outside], control.step)
+    front, size, parent, level = fronts(candidate.shape, index[outside], distance[outside], control.step)
     area = size * float(np.prod(spacing)) / control.step
     safe = np.bincount(front, known.ravel()[index[outside]], minlength=len(area)) > 0.5 * size
     kept, n_leaks = _followed(area, safe, parent, level, control)
-    at_border = np.bincount(front, _on_border(candidate.shape, index[outside]), minlength=len(area)) > 0
+    at_border = np.bincount(front, on_border(candidate.shape, index[outside]), minlength=len(area)) > 0
     kept = _pruned(kept, area, parent, level, at_border, control)
     mask = start.copy()
     mask.ravel()[index[outside]] |= kept[front]
     return Growth(mask, n_leaks, int(np.sum(kept & (level == 0))))
 
 
-def _distance(candidate: np.ndarray, start: np.ndarray, spacing: np.ndarray, limit: float
+def distances(candidate: np.ndarray, start: np.ndarray, spacing: np.ndarray, limit: float
               ) -> tuple[np.ndarray, np.ndarray]:
     """Flat indices of the candidate voxels connected to `start`, and their geodesic distance from it, mm."""
     labels, _ = ndimage.label(candidate, np.ones((3, 3, 3)))
@@ -97,7 +97,7 @@ def _graph(mask: np.ndarray, index: np.ndarray, spacing: np.ndarray) -> csr_matr
     return csr_matrix((np.concatenate(data), (np.concatenate(rows), np.concatenate(cols))), shape=(n, n))
 
 
-def _fronts(shape: tuple[int, ...], index: np.ndarray, distance: np.ndarray, step: float
+def fronts(shape: tuple[int, ...], index: np.ndarray, distance: np.ndarray, step: float
             ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Front number of each voxel; per front its voxel count, its parent front (-1 at the start) and its level."""
     mask = np.zeros(shape, bool)
@@ -144,7 +144,7 @@ def _ancestors(front: int, parent: np.ndarray, count: int) -> list[int]:
     return found
 
 
-def _on_border(shape: tuple[int, ...], index: np.ndarray) -> np.ndarray:
+def on_border(shape: tuple[int, ...], index: np.ndarray) -> np.ndarray:
     where = np.unravel_index(index, shape)
     return np.any([(w == 0) | (w == n - 1) for w, n in zip(where, shape, strict=True)], axis=0)
 

@@ -5,16 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import thorax
 from angiograms import Angiogram, make
 from pytest import approx
 from scipy import ndimage
+from thorax import Thorax
 
 from pipeline import formats
 from pipeline.segment import SegmentConfig, SegmentInputs, SegmentOutputs, segment
 from pipeline.stage import run
 from solvers.errors import BadInput
+from solvers.geometry import skeleton
 from solvers.geometry.volume import Volume
-from solvers.imaging import discs, distance, edges, vessels, wavefront
+from solvers.imaging import discs, distance, edges, heart, vessels, wavefront
 from solvers.library import anatomy
 
 
@@ -255,3 +258,67 @@ def test_anatomy_is_one_consistent_table() -> None:
     assert anatomy.structure("renal_artery_left").laterality == "7771000"
     assert anatomy.is_artery("iliac_artery_left") and not anatomy.is_artery("pulmonary_artery")
     assert not anatomy.is_artery("kidney_left")
+
+
+def seen(scan: Thorax) -> tuple[vessels.Arteries, np.ndarray, np.ndarray, np.ndarray]:
+    """What is found in a chest: arteries, and on the whole grid aorta, its lumen and false lumen."""
+    found = vessels.solve(scan.values, scan.spacing, is_ct=True,
+                          half_maximum=edges.HalfMaximum(limit=6.0, wall=45.0))
+    masks = np.zeros((3, *scan.values.shape), bool)
+    parts = (found.aorta.whole, found.aorta.whole & (found.edge.field < 0), found.aorta.false_lumen)
+    for mask, part in zip(masks, parts, strict=True):
+        mask[found.window] = part
+    return found, *masks
+
+
+@pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.verify) for n in (2, 3, 4, 5))])
+def test_the_heart_behind_an_open_valve_stays_out(seed: int) -> None:
+    scan = thorax.make(seed)
+    found, aorta, _, false_lumen = seen(scan)
+    assert dice(aorta, scan.aorta) > 0.95
+    assert found.valve is not None
+    assert np.linalg.norm(found.valve * scan.spacing - scan.valve) < 6.0
+    assert found.aorta.state == "none" and not false_lumen.any()
+
+
+@pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.verify) for n in (2, 3, 4, 5))])
+def test_both_lumens_of_a_dissection_are_found(seed: int) -> None:
+    scan = thorax.make(seed, false_contrast=0.55)
+    found, aorta, lumen, false_lumen = seen(scan)
+    assert found.aorta.state == "contrast"
+    assert dice(aorta, scan.aorta) > 0.93
+    assert dice(lumen, scan.true_lumen) > 0.93
+    assert dice(false_lumen, scan.false_lumen) > 0.85
+
+
+@pytest.mark.verify
+def test_a_second_lumen_full_of_clot_is_told_and_not_guessed() -> None:
+    scan = thorax.make(1, false_contrast=0.0)
+    found, _, lumen, false_lumen = seen(scan)
+    assert found.aorta.state == "no contrast" and not false_lumen.any()
+    assert dice(lumen, scan.true_lumen) > 0.93
+
+
+def test_an_aneurysm_is_no_heart() -> None:
+    """A tube that widens to twice its radius without a neck before; behind a neck the same room is a chamber."""
+    x, y, z = np.meshgrid(*[np.arange(n) * 2.0 for n in (50, 50, 90)], indexing="ij")
+    away = np.hypot(x - 50, y - 50)
+    core = (away < 8) & (np.abs(z - 40) < 8)
+    wide = away < np.where(z < 110, 12, 26)
+    assert heart.solve(wide, core, 12.0, np.full(3, 2.0)).centre is None
+    necked = away < np.where(z < 100, 12, np.where(z < 112, 7, 26))
+    found = heart.solve(necked, core, 12.0, np.full(3, 2.0))
+    assert found.centre is not None and 94 < found.centre[2] < 114
+    assert found.mask[:, :, 60:].sum() == necked[:, :, 60:].sum() and not found.mask[:, :, :46].any()
+
+
+def test_a_flat_lumen_has_no_side_branches() -> None:
+    """A lumen 6 mm by 22 mm, bent; and a branch of 5 mm that leaves it is one."""
+    x, y, z = np.meshgrid(np.arange(60.0), np.arange(60.0), np.arange(120.0), indexing="ij")
+    bend = 30 + 6 * np.sin(z / 25)
+    flat = ((y - bend) / 3) ** 2 + ((x - 25) / 11) ** 2 < 1
+    ways = skeleton.ways(skeleton.body(Volume(flat, np.eye(4))))
+    assert len(ways.points) == 1
+    branch = np.hypot(y - 30 - 6 * np.sin(60 / 25), z - 60) < 2.5
+    ways = skeleton.ways(skeleton.body(Volume(flat | branch & (x > 25), np.eye(4))))
+    assert len(ways.points) == 2
