@@ -3,8 +3,8 @@
 Intervals come from two sources. `segmentation`: the 0D network on the lumen's
 nominal edge and on the contours one standard deviation inside and outside; the
 full model's value is moved as the network's moves, by ratio for pressure drops
-and shear, by difference for pressures and ratios of pressures. `mesh`: the same
-flow on a coarser mesh. Given the baseline's files, the differences to it become
+and shear, by difference for pressures and ratios of pressures; so is the 1D
+model's. `mesh`: the same flow on a coarser mesh. Given the baseline's files, the differences to it become
 rows too; both share the edge of the lumen, so their interval is taken from the
 difference on each edge, not from the two intervals.
 """
@@ -61,8 +61,8 @@ RULES = {
 """Measures that have an interval. Orders of the mesh's error: pressure and velocity second, shear at the wall first,
 for the wall's triangles are flat whatever the order of the velocity."""
 
-NETWORK = "_network"
-"""Ends the name of a measure of the 0D model, which has edges but no mesh."""
+BESIDE = ("_network", "_pulse_wave")
+"""Ends the name of a measure of the 0D or 1D model, which have edges but no mesh."""
 SHEAR = ("tawss", "wss", "osi")
 EVIDENCE = ("mass_imbalance", "cycle_change")
 DIFFERENCE_METHOD = ("Difference to baseline; segmentation: difference on each of the three edges of the lumen, which "
@@ -188,7 +188,7 @@ def _on_edges(row: Row, rule: Rule, known: Evidence) -> Contours | None:
 
 
 def _mesh(row: Row, rule: Rule, known: Evidence) -> Spread | None:
-    coarse = None if row.measure.endswith(NETWORK) else known.coarse.get(_key(row))
+    coarse = None if row.measure.endswith(BESIDE) else known.coarse.get(_key(row))
     if coarse is None or known.refinement is None or row.value is None:
         return None
     return mesh_spread(row.value, coarse, known.refinement, rule.order)
@@ -196,7 +196,10 @@ def _mesh(row: Row, rule: Rule, known: Evidence) -> Spread | None:
 
 def _quantity(row: Row) -> str:
     """The measure without the mark of the model."""
-    return row.measure.removesuffix(NETWORK)
+    for mark in BESIDE:
+        if row.measure.endswith(mark):
+            return row.measure.removesuffix(mark)
+    return row.measure
 
 
 def _key(row: Row) -> Key:

@@ -5,8 +5,9 @@ optional, and what is not there is not mentioned. `report` is the stage;
 `inputs_of` finds the files of a case by the stages' folders, and also gathers
 the records. Numbers in text and tables come from rows of measurements only;
 pictures and curves come from the stages' files. slices, scene, pullback and
-charts make the pictures; tables makes rows readable; page puts all together;
-cohort lists many cases; web/ holds style and viewer.
+charts make the pictures; tables makes rows readable; models lays 3D, 1D and 0D
+side by side; page puts all together; cohort lists many cases; web/ holds style
+and viewer.
 """
 
 from collections.abc import Mapping

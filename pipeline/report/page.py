@@ -14,10 +14,12 @@ from pipeline.report import web
 from pipeline.report.charts import COLOURS, DASHES, Chart, Line
 from pipeline.report.cohort import document
 from pipeline.report.files import CaseFiles, in_order
+from pipeline.report.models import models_html
 from pipeline.report.pullback import Pullback, pullbacks
 from pipeline.report.scene import Case, as_script, scene
 from pipeline.report.slices import slices
 from pipeline.report.tables import (
+    cell_html,
     interval_html,
     lesion_name,
     measure_of,
@@ -73,6 +75,7 @@ def case_page(files: CaseFiles, variants: Mapping[str, CaseFiles], records: Path
         ("Scan", _scan(files, sidecar)),
         ("Vessel in 3D", _viewer(data)),
         ("Lesions", _lesions(files, rows)),
+        ("Models side by side", models_html(rows, changed)),
         ("Baseline and variants", _variants(rows, changed)),
         ("Pull-back", _pullback(files, variants)),
         ("Flow and pressure at the ends", _waveforms(files)),
@@ -179,20 +182,11 @@ def _lesions(files: CaseFiles, rows: Sequence[Row]) -> str:
     lines = []
     for measure, statistic in dict.fromkeys((r.measure, r.statistic) for r in own):
         cells = [found.get((measure, statistic, name)) for name in names]
-        lines.append([escape(measure_of(next(c for c in cells if c is not None))), *(_cell(c) for c in cells)])
+        lines.append([escape(measure_of(next(c for c in cells if c is not None))), *(cell_html(c) for c in cells)])
     regions = {r.lesion: r.region for r in own if r.region}
     heads = [escape(lesion_name(n)) + (f'<br><span class="soft">{escape(region_name(regions[n]))}</span>'
                                        if n in regions else "") for n in names]
     return table(["Measure", *heads], lines, "", "numbers") if lines else ""
-
-
-def _cell(row: Row | None) -> str:
-    if row is None:
-        return '<span class="muted">not measured</span>'
-    mark = f'<br><span class="soft">{escape(row.quality.replace("_", " "))}</span>' \
-        if row.quality not in ("ok", "not_resolved") else ""
-    interval = f'<br><span class="soft">{interval_html(row)}</span>' if row.low is not None else ""
-    return value_html(row) + interval + mark
 
 
 def _variants(rows: Sequence[Row], changed: Mapping[str, Sequence[Row]]) -> str:
@@ -208,9 +202,9 @@ def _variants(rows: Sequence[Row], changed: Mapping[str, Sequence[Row]]) -> str:
     lines = []
     for key in keys:
         row = base[key]
-        cells = [_cell(row)]
+        cells = [cell_html(row)]
         for found in values.values():
-            cells += [_cell(found.get(key)), _cell(found.get((*key[:3], _difference(key[3]), key[4])))]
+            cells += [cell_html(found.get(key)), cell_html(found.get((*key[:3], _difference(key[3]), key[4])))]
         where = f'<br><span class="soft">{escape(place_of(row))}</span>' if place_of(row) else ""
         lines.append([escape(measure_of(row)) + where, *cells])
     methods = dict.fromkeys(r.method for found in changed.values() for r in found if r.statistic.endswith("difference"))
@@ -340,7 +334,8 @@ def _waveforms(files: CaseFiles) -> str:
 
 def _assumed(files: CaseFiles) -> str:
     """What nobody measured of this person's circulation."""
-    told = read_json(files.outlets).get("assumed", []) if files.outlets else []
+    content = read_json(files.outlets) if files.outlets else {}
+    told = [*content.get("assumed", []), *content.get("assumed_walls", [])]
     items = "".join(f"<li>{escape(line)}</li>" for line in told)
     return f'<p class="soft">Assumed, for it was not measured:</p><ul class="soft">{items}</ul>' if items else ""
 

@@ -38,13 +38,16 @@ STATISTICS = {"p99": "99th percentile", "p95": "95th percentile", "p01": "1st pe
 UNITS = {"1": "", "-": "", "percent": "%", "mm2": "mm²", "mm^2": "mm²", "m2": "m²", "m^2": "m²", "m3/s": "m³/s",
          "m^3/s": "m³/s", "mL/s": "mL/s", "mg*h/L": "mg·h/L", "mg.h/L": "mg·h/L", "degC": "°C", "um": "µm"}
 QUALITY = {"ok": "", "screening": "screening only", "not_resolved": "not resolved", "refused": "refused"}
+MODELS = {"": "3D", "_pulse_wave": "1D pulse waves", "_network": "0D network"}
+"""What ends the names of a model's measures, to the model; the fullest first."""
 SOURCES = {"segmentation": "edge of the lumen", "mesh": "mesh", "recoil": "recoil of the device"}
 
 
 def words(name: str) -> str:
     """A snake-case name as words; known measures by their full label."""
-    if name.endswith("_network"):
-        return f"{words(name.removesuffix('_network'))} (0D network)"
+    for mark, model in MODELS.items():
+        if mark and name.endswith(mark):
+            return f"{words(name.removesuffix(mark))} ({model})"
     return LABELS.get(name, name.replace("_", " ").strip().capitalize() if name else "")
 
 
@@ -94,6 +97,16 @@ def interval_html(row: Row) -> str:
         return '<span class="muted">no interval</span>'
     places = decimals(row.value, _half(row))
     return f"{number(row.low, places)} to {number(row.high, places)}"
+
+
+def cell_html(row: Row | None) -> str:
+    """Value, interval and quality in one cell, for tables with cases or models side by side."""
+    if row is None:
+        return '<span class="muted">not measured</span>'
+    mark = f'<br><span class="soft">{escape(row.quality.replace("_", " "))}</span>' \
+        if row.quality not in ("ok", "not_resolved") else ""
+    interval = f'<br><span class="soft">{interval_html(row)}</span>' if row.low is not None else ""
+    return value_html(row) + interval + mark
 
 
 def sources_text(row: Row) -> str:

@@ -1,29 +1,37 @@
-"""Blood flow over a heart beat: the 3D solution and the 0D network beside it, with the same inflow and outlets.
+"""Blood flow over a heart beat: 3D, and beside it 1D pulse waves and the 0D network, on the same inflow and outlets.
 
 On a baseline the outlets are tuned on the network to published or measured
 pressures and flows. A variant is given the baseline's outlets and inflow and is
-never tuned.
+never tuned. Walls are rigid in 3D and 0D, elastic in 1D; a 1D model that fails
+is left out, and the evidence says why.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pipeline import formats
 from pipeline.lumen_mesh import read_lumen_mesh
-from pipeline.simulate_flow import outside, results, vessel
+from pipeline.simulate_flow import outside, results, vessel, waves
 from pipeline.simulate_flow.outside import Outside
 from pipeline.simulate_flow.vessel import Vessel
+from pipeline.simulate_flow.waves import LeftOut, One
 from pipeline.stage import Config, Files, Report, tell
 from pipeline.table import write_rows
 from solvers.flow import circuit, navier_stokes, network, outlets
 from solvers.flow.navier_stokes import Fluid
 from solvers.flow.outlets import Rest
 from solvers.flow.pulsatile import Cycles
-from solvers.units import Density, FlowRate, Pressure, Time, Viscosity
+from solvers.units import Density, FlowRate, Pressure, Quantity, Time, Viscosity, quantity
 
 VERSION = 1
-SOURCES = [*navier_stokes.SOURCES, *network.SOURCES, *circuit.SOURCES, *outlets.SOURCES]
+SOURCES = [*navier_stokes.SOURCES, *network.SOURCES, *circuit.SOURCES, *outlets.SOURCES,
+           *waves.SOURCES]
 YEAR = 365.25 * 86400.0
+
+if TYPE_CHECKING:
+    type Speed = Any
+else:
+    Speed = Annotated[Quantity, quantity("m/s", '"8 m/s"')]
 
 
 class SimulateFlowConfig(Config):
@@ -52,6 +60,8 @@ class SimulateFlowConfig(Config):
     age: Time | None = None
     """As "64 year"."""
     sex: Literal["male", "female"] | None = None
+    wave_speed: Speed | None = None
+    """Of pressure waves in all vessels of the 1D model, at the image's pressure; else by each vessel's radius."""
 
 
 class SimulateFlowInputs(Files):
@@ -90,32 +100,38 @@ class SimulateFlowReport(Report):
     target_diastolic_mmhg: float
     exhausted_beds: list[str]
     assumed: list[str]
+    left_out: dict[str, str]
+    """Model to the code of the error that it ended with."""
 
 
 def simulate_flow(inputs: SimulateFlowInputs, config: SimulateFlowConfig,
                   outputs: SimulateFlowOutputs) -> SimulateFlowReport:
-    """Tune the outlets (or take the baseline's), solve both models until they repeat, write fields, curves and rows."""
+    """Tune the outlets (or take the baseline's), solve the models until they repeat, write fields, curves and rows."""
     mesh = read_lumen_mesh(inputs.mesh, inputs.boundaries)
     tree, lesions = formats.read_tree(inputs.centrelines), formats.read_lesions(inputs.lesions)
     fluid = Fluid(float(config.density), float(config.viscosity))
+    walls = waves.elasticity(config.wave_speed, fluid)
     around = outside.read(inputs.outlets, tree) if inputs.outlets else \
         outside.tuned(tree, lesions, fluid, _rest(inputs, config), config.inlet_waveform)
     for line in around.assumed if not inputs.outlets else ():
         tell(f"  simulate_flow: {line}")
     case = Vessel(mesh, tree, tuple(lesions), fluid, around)
-    networks = results.networks(case)
+    networks, one = results.networks(case), waves.solve(case, walls)
+    if isinstance(one, LeftOut):
+        tell(f"  simulate_flow: the 1D model is left out ({one.code}): {one.reason}")
     found = vessel.solve(case, networks["nominal"], float(config.time_step),
                          Cycles(config.least_cycles, config.most_cycles, config.periodic_tolerance, config.snapshots))
     numbers = results.of_vessel(case, found)
     vessel.write_fields(outputs.cycle, outputs.wall, case, found)
-    formats.write_json(outputs.outlets, outside.content(around, case, found))
-    results.write_curves(outputs.curves, case, found, networks)
-    evidence = results.evidence(found, networks)
+    formats.write_json(outputs.outlets, outside.content(case, found, one))
+    results.write_curves(outputs.curves, case, found, networks, one)
+    evidence = results.evidence(found, networks, one)
     formats.write_json(outputs.haemodynamics, {
-        "models": {"0D": {name: n.numbers for name, n in networks.items()}, "3D": numbers},
+        "models": {"0D": {name: n.numbers for name, n in networks.items()}, "3D": numbers}
+        | one.numbers,
         "evidence": evidence, "pressures": results.pressures(found), "unit": "mmHg, Pa (shear), m/s; pressures: Pa"})
-    write_rows(outputs.measurements, results.rows(case, found, numbers, networks["nominal"].numbers))
-    return _report(inputs, case, found, evidence)
+    write_rows(outputs.measurements, results.rows(case, found, numbers, networks["nominal"], one))
+    return _report(inputs, case, found, one, evidence)
 
 
 def _rest(inputs: SimulateFlowInputs, config: SimulateFlowConfig) -> Rest:
@@ -128,7 +144,7 @@ def _rest(inputs: SimulateFlowInputs, config: SimulateFlowConfig) -> Rest:
                 cardiac_output=config.cardiac_output, inlet_flow=config.inlet_flow)
 
 
-def _report(inputs: SimulateFlowInputs, case: Vessel, found: vessel.Solved,
+def _report(inputs: SimulateFlowInputs, case: Vessel, found: vessel.Solved, one: One | LeftOut,
             evidence: dict[str, Any]) -> SimulateFlowReport:
     p, around = results.in_mmhg(results.pressures(found)), case.around
     wanted = results.in_mmhg(around.targets)
@@ -139,7 +155,8 @@ def _report(inputs: SimulateFlowInputs, case: Vessel, found: vessel.Solved,
         inlet_flow_l_per_min=6e4 * around.pulse.mean, systolic_mmhg=p["systolic"], mean_mmhg=p["mean"],
         diastolic_mmhg=p["diastolic"], target_systolic_mmhg=wanted["systolic"],
         target_diastolic_mmhg=wanted["diastolic"], exhausted_beds=list(around.exhausted),
-        assumed=list(around.assumed))
+        assumed=[*around.assumed, *one.assumed],
+        left_out={waves.MODEL: one.code} if isinstance(one, LeftOut) else {})
 
 
 __all__ = ["Outside", "SimulateFlowConfig", "SimulateFlowInputs", "SimulateFlowOutputs", "simulate_flow"]

@@ -18,6 +18,7 @@ from solvers.geometry.centrelines import Lesion, Tree
 
 if TYPE_CHECKING:
     from pipeline.simulate_flow.vessel import Solved, Vessel
+    from pipeline.simulate_flow.waves import LeftOut, One
 
 
 @dataclass(frozen=True)
@@ -86,17 +87,22 @@ def read(path: Path, tree: Tree) -> Outside:
         tuple(content["exhausted"]), tuple(content["assumed"]))
 
 
-def content(around: Outside, case: "Vessel", found: "Solved") -> dict[str, Any]:
-    """outlets.json, SI: parameters, what they were to meet, and what both models do with them."""
-    items = []
+def content(case: "Vessel", found: "Solved", one: "One | LeftOut") -> dict[str, Any]:
+    """outlets.json, SI: parameters, what they were to meet, and what the models do with them.
+
+    assumed goes with the outlets to a variant; assumed_walls is of this vessel's 1D model.
+    """
+    around, items = case.around, []
     for b in case.mesh.outlets:
         bed = around.beds[b.branch]
         items.append({"name": b.name, "branch": b.branch, "tag": b.tag, "bed": around.feeds[b.branch],
                       "proximal": bed.proximal, "distal": bed.distal, "compliance": bed.compliance,
                       "venous": bed.venous, "target_flow": around.flows[b.branch],
                       "mean_flow": float(found.cycle.flow[b.tag].mean())})
+    achieved = {"0D": dict(around.achieved), "3D": found.pressures}
     return {"unit": "SI", "outlets": items,
             "inlet": {"name": case.mesh.inlet.name, "mean_flow": around.pulse.mean, "period": around.pulse.period,
                       "flow": around.pulse.flow.tolist()},
-            "targets": dict(around.targets), "achieved": {"0D": dict(around.achieved), "3D": found.pressures},
-            "exhausted": list(around.exhausted), "assumed": list(around.assumed)}
+            "targets": dict(around.targets), "achieved": achieved | one.achieved,
+            "exhausted": list(around.exhausted), "assumed": list(around.assumed),
+            "assumed_walls": list(one.assumed)}

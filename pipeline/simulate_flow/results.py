@@ -1,13 +1,15 @@
-"""What is read off the two models: numbers by lesion and region, curves, rows, how sound they are."""
+"""What is read off the models: numbers by lesion and region, curves, rows, how sound they are."""
 
 import csv
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.simulate_flow.vessel import INLET, Solved, Vessel, Zero, sites, wall_triangles
+from pipeline.simulate_flow.waves import MODEL, Curves, LeftOut, One
 from pipeline.table import Row
 from solvers.flow import network
 from solvers.flow.network import Results, stations
@@ -19,6 +21,20 @@ UNITS = {"pressure_drop": "mmHg", "distal_to_proximal_ratio": "1", "velocity": "
          "osi": "1", "pressure": "mmHg"}
 PEAK_SHEAR = 99.0
 """Percentile over a region's wall that stands for its largest shear."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """How a model is called in the column `method`, what ends the names of its measures, what regions are read on."""
+
+    method: str
+    suffix: str
+    wall: str = "wall mean"
+
+
+FULL = Model("3D Navier-Stokes", "")
+WAVES = Model("1D pulse waves", "_pulse_wave", "wall mean, narrowings bridged")
+NETWORK = Model("0D network", "_network")
 
 
 def networks(case: Vessel) -> dict[str, Zero]:
@@ -82,29 +98,44 @@ def in_mmhg(values: Mapping[str, float | None]) -> dict[str, float]:
     return {k: v / MMHG for k, v in values.items() if v is not None}
 
 
-def evidence(found: Solved, zero: Mapping[str, Zero]) -> dict[str, Any]:
-    """How sound the beat is."""
+def evidence(found: Solved, zero: Mapping[str, Zero], one: One | LeftOut) -> dict[str, Any]:
+    """How sound the beat is, and those of the models beside it, or why there is none."""
     told, plain = found.cycle.evidence, zero["nominal"].periodic.evidence
     return {"is_periodic": told.is_periodic, "n_cycles": told.n_cycles, "change": told.change,
             "imbalance": told.imbalance, "largest_cfl": told.largest_cfl, "most_iterations": told.most_iterations,
             "backflow_share": {str(t): v for t, v in told.backflow_share.items()},
-            "network": {"is_periodic": plain.is_periodic, "change": plain.change, "imbalance": plain.imbalance}}
+            "network": {"is_periodic": plain.is_periodic, "change": plain.change, "imbalance": plain.imbalance},
+            "pulse_wave": one.evidence}
 
 
 # Rows
 
 
-def rows(case: Vessel, found: Solved, numbers: Results, zero: Results) -> list[Row]:
-    """The 3D model's numbers, the network's beside them as `<measure>_network`, and what passes the ends."""
+def rows(case: Vessel, found: Solved, numbers: Results, zero: Zero, one: One | LeftOut) -> list[Row]:
+    """The 3D model's numbers, those of 1D and 0D beside them as `<measure>_pulse_wave` and `<measure>_network`, and
+    what passes the ends in each; a model that was left out is one refused row."""
+    models = [(FULL, numbers, _full_ends(case, found)), (NETWORK, zero.numbers, _zero_ends(case, zero))]
+    if isinstance(one, One):
+        models.insert(1, (WAVES, one.numbers[MODEL], _ends(case, one.curves)))
     made = []
-    for suffix, model, values in (("", "3D Navier-Stokes", numbers), ("_network", "0D network", zero)):
+    for model, values, _ in models:
         for lesion in case.lesions:
-            made += list(_rows(values["lesions"][lesion.id], suffix, Row(
+            made += list(_rows(values["lesions"][lesion.id], model.suffix, Row(
                 stage="simulate_flow", region=lesion.branch_name, lesion=lesion.id,
-                method=f"{model}; {_said(case, lesion)}")))
+                method=f"{model.method}; {_said(case, lesion)}")))
         for name, measures in values["regions"].items():
-            made += list(_rows(measures, suffix, Row(stage="simulate_flow", region=name, method=f"{model}; wall mean")))
-    return made + list(_cap_rows(case, found)) + list(_evidence_rows(case, found))
+            made += list(_rows(measures, model.suffix,
+                               Row(stage="simulate_flow", region=name, method=f"{model.method}; {model.wall}")))
+    for model, _, ends in models:
+        made += list(_cap_rows(case, model, ends))
+    return made + list(_refused(case, one)) + list(_evidence_rows(case, found))
+
+
+def _refused(case: Vessel, one: One | LeftOut) -> Iterator[Row]:
+    if isinstance(one, LeftOut):
+        yield Row(stage="simulate_flow", region=case.mesh.inlet.name, measure=f"inlet_pressure{WAVES.suffix}",
+                  statistic="mean", unit="mmHg", quality="refused",
+                  method=f"{WAVES.method} left out ({one.code}): {one.reason}")
 
 
 def _evidence_rows(case: Vessel, found: Solved) -> Iterator[Row]:
@@ -132,39 +163,58 @@ def _said(case: Vessel, lesion: Lesion) -> str:
             f"{at.distal_abscissa - lesion.end:.1f} mm behind the lesion, ratio to the inlet's")
 
 
-def _cap_rows(case: Vessel, found: Solved) -> Iterator[Row]:
+def _cap_rows(case: Vessel, model: Model, ends: Curves) -> Iterator[Row]:
     """Mean flow, and mean, largest and least pressure, at each end of the vessel."""
     for b in (case.mesh.inlet, *case.mesh.outlets):
-        sign = -1.0 if b.role == "inlet" else 1.0
-        row = Row(stage="simulate_flow", region=b.name, method=f"3D Navier-Stokes; {b.role}")
-        p = (found.probe(INLET) if b.role == "inlet" else found.cycle.pressure[b.tag]) / MMHG
-        yield row.but(measure=f"{b.role}_flow", statistic="mean", unit="mL/s",
-                      value=ML * sign * float(found.cycle.flow[b.tag].mean()))
+        pressure, flow = ends[INLET if b.role == "inlet" else b.name]
+        row = Row(stage="simulate_flow", region=b.name, method=f"{model.method}; {b.role}")
+        yield row.but(measure=f"{b.role}_flow{model.suffix}", statistic="mean", unit="mL/s",
+                      value=ML * float(flow.mean()))
+        p = pressure / MMHG
         for statistic, value in (("mean", p.mean()), ("max", p.max()), ("min", p.min())):
-            yield row.but(measure=f"{b.role}_pressure", statistic=statistic, value=float(value), unit="mmHg")
+            yield row.but(measure=f"{b.role}_pressure{model.suffix}", statistic=statistic, value=float(value),
+                          unit="mmHg")
+
+
+def _full_ends(case: Vessel, found: Solved) -> Curves:
+    """Pressure (Pa) and downstream flow (m^3/s) of the 3D model where the vessel begins and at each outlet."""
+    cycle = found.cycle
+    inlet = {INLET: (found.probe(INLET), -cycle.flow[case.mesh.inlet.tag])}
+    return inlet | {b.name: (cycle.pressure[b.tag], cycle.flow[b.tag]) for b in case.mesh.outlets}
+
+
+def _zero_ends(case: Vessel, zero: Zero) -> Curves:
+    return _ends(case, network.curves(zero.network, zero.periodic))
+
+
+def _ends(case: Vessel, curves: Curves) -> Curves:
+    """A model's curves by the names that the mesh gives to its outlets."""
+    named = {network.outlet_names(case.tree)[b.branch]: b.name for b in case.mesh.outlets}
+    return {named.get(place, place): curve for place, curve in curves.items()}
 
 
 # Curves
 
 
-def write_curves(path: Path, case: Vessel, found: Solved, zero: Mapping[str, Zero]) -> None:
-    """Long form, one schema for both models: model, case, place, time_s, pressure_pa, flow_m3_s (downstream)."""
+def write_curves(path: Path, case: Vessel, found: Solved, zero: Mapping[str, Zero], one: One | LeftOut) -> None:
+    """Long form, one schema for all models: model, case, place, time_s, pressure_pa, flow_m3_s (downstream)."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["model", "case", "place", "time_s", "pressure_pa", "flow_m3_s"])
-        for model, contour, place, times, pressure, flow in _curves(case, found, zero):
+        for model, contour, place, times, pressure, flow in _curves(case, found, zero, one):
             writer.writerows([model, contour, place, f"{t:.6g}", f"{p:.8g}", "" if np.isnan(q) else f"{q:.8g}"]
                              for t, p, q in zip(times, pressure, flow, strict=True))
 
 
-def _curves(case: Vessel, found: Solved, zero: Mapping[str, Zero]) -> Iterator[tuple[Any, ...]]:
-    cycle = found.cycle
-    yield "3D", "nominal", INLET, cycle.times, found.probe(INLET), -cycle.flow[case.mesh.inlet.tag]
-    for b in case.mesh.outlets:
-        yield "3D", "nominal", b.name, cycle.times, cycle.pressure[b.tag], cycle.flow[b.tag]
+def _curves(case: Vessel, found: Solved, zero: Mapping[str, Zero], one: One | LeftOut) -> Iterator[tuple[Any, ...]]:
+    times = found.cycle.times
+    for place, (pressure, flow) in _full_ends(case, found).items():
+        yield "3D", "nominal", place, times, pressure, flow
     for station in found.places[1:]:
-        yield "3D", "nominal", station.name, cycle.times, found.probe(station.name), np.full(len(cycle.times), np.nan)
-    named = {network.outlet_names(case.tree)[b.branch]: b.name for b in case.mesh.outlets}
+        yield "3D", "nominal", station.name, times, found.probe(station.name), np.full(len(times), np.nan)
+    if isinstance(one, One):
+        for place, (pressure, flow) in _ends(case, one.curves).items():
+            yield MODEL, "nominal", place, one.waves.times, pressure, flow
     for contour, model in zero.items():
-        for place, (pressure, flow) in network.curves(model.network, model.periodic).items():
-            yield "0D", contour, named.get(place, place), model.periodic.times, pressure, flow
+        for place, (pressure, flow) in _zero_ends(case, model).items():
+            yield "0D", contour, place, model.periodic.times, pressure, flow

@@ -25,7 +25,7 @@ def page_of(home, **variants):
 
 
 def with_rows(home, rows):
-    (home / "measure").mkdir()
+    (home / "measure").mkdir(parents=True)
     write_rows(home / "measure/measurements.csv", rows)
 
 
@@ -145,6 +145,71 @@ def test_a_page_of_every_part(tmp_path):
         assert f"<h2>{title}</h2>" in html
     assert "21.7\u202fmmHg" in html and "no interval" in html and "Research use only" in html
     assert "doi:10.0000/example" in html and "1.2 mm" in html and "One slice was interpolated." in html
+
+
+def model_rows():
+    """The same lesion and ends in three models; each number is its own."""
+    row = Row(stage="simulate_flow", region="iliac_artery_left", unit="mmHg")
+    made = []
+    for k, mark in enumerate(("", "_pulse_wave", "_network")):
+        drop = row.but(lesion="L1", measure=f"pressure_drop{mark}")
+        made += [drop.but(statistic="mean", value=21.7 - k, low=20.7 - k, high=22.7 - k, level=0.683,
+                          sources="segmentation"), drop.but(statistic="peak", value=51.7 - k)]
+        inlet = row.but(region="abdominal_aorta", measure=f"inlet_pressure{mark}")
+        made += [inlet.but(statistic=s, value=v - k) for s, v in (("max", 129.3), ("mean", 92.3), ("min", 67.3))]
+        made += [row.but(measure=f"outlet_flow{mark}", statistic="mean", value=5.43 - k, unit="mL/s")]
+    return made
+
+
+def section(html, title):
+    found = re.search(f"<h2>{title}</h2>(.*?)</section>", html, re.S)
+    return found[1] if found else ""
+
+
+def lines_of(part):
+    """Text of a table's cells, line by line, the first cell's place left out."""
+    lines = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", line, re.S) for line in re.findall("<tr>(.*?)</tr>", part, re.S)]
+    return [[re.sub("<br>.*", "", cell) for cell in line] for line in lines]
+
+
+def test_models_stand_side_by_side(tmp_path):
+    """A line for each measure, a column for each model, each with its own number; how walls differ is said."""
+    home = tmp_path / "sub-07"
+    with_rows(home, model_rows())
+    part = section(page_of(home), "Models side by side")
+    unit = "\u202fmmHg"
+    assert lines_of(part) == [
+        ["Measure", "3D", "1D pulse waves", "0D network"],
+        ["Pressure drop across the lesion, mean", f"21.7{unit}", f"20.7{unit}", f"19.7{unit}"],
+        ["Pressure drop across the lesion, peak", f"51.7{unit}", f"50.7{unit}", f"49.7{unit}"],
+        ["Inlet pressure, systolic", f"129{unit}", f"128{unit}", f"127{unit}"],
+        ["Inlet pressure, mean", f"92.3{unit}", f"91.3{unit}", f"90.3{unit}"],
+        ["Inlet pressure, diastolic", f"67.3{unit}", f"66.3{unit}", f"65.3{unit}"],
+        ["Outlet flow, mean", "5.43\u202fmL/s", "4.43\u202fmL/s", "3.43\u202fmL/s"]]
+    assert "19.7 to 21.7" in part and "elastic in 1D only" in part and "lower pulse pressure" in part
+
+
+def test_a_model_that_was_left_out_is_told_with_its_reason(tmp_path):
+    """Of the baseline and of a variant; its column goes, the others stay."""
+    home = tmp_path / "sub-07"
+    lost = Row(stage="simulate_flow", region="abdominal_aorta", measure="inlet_pressure_pulse_wave", statistic="mean",
+               unit="mmHg", quality="refused", method="1D pulse waves left out (flow_too_fast): <too> fast")
+    kept = [r for r in model_rows() if "pulse_wave" not in r.measure]
+    with_rows(home, [*kept, lost])
+    variant = home / "variants/stent"
+    with_rows(variant, [*kept, lost.but(method="1D pulse waves left out (not_periodic): it swings")])
+    html = page_of(home, stent=variant)
+    part = section(html, "Models side by side")
+    assert lines_of(part)[0] == ["Measure", "3D", "0D network"] and "elastic" not in part
+    assert "left out (flow_too_fast): &lt;too&gt; fast." in part
+    assert "stent: 1D pulse waves left out (not_periodic): it swings." in part
+    assert "Results refused: Inlet pressure (1D pulse waves)." in html
+
+
+def test_one_model_alone_makes_no_table(tmp_path):
+    home = tmp_path / "sub-07"
+    with_rows(home, [r for r in model_rows() if not r.measure.endswith(("_pulse_wave", "_network"))])
+    assert "Models side by side" not in page_of(home)
 
 
 def test_a_page_names_nothing_that_is_not_there(tmp_path):

@@ -1,4 +1,4 @@
-"""The flow stage on a narrowed tube: both models, what they share, what they leave behind."""
+"""The flow stage on a narrowed tube: its models, what they share, what they leave behind."""
 
 import csv
 
@@ -8,14 +8,17 @@ import pyvista
 
 from pipeline import formats
 from pipeline import simulate_flow as package
-from pipeline.lumen_mesh import write_lumen_mesh
-from pipeline.measure import edges_of
-from pipeline.simulate_flow import SimulateFlowConfig, SimulateFlowInputs, simulate_flow, vessel
+from pipeline.lumen_mesh import read_lumen_mesh, write_lumen_mesh
+from pipeline.measure import Evidence, MeasureConfig, edges_of, judged
+from pipeline.simulate_flow import SimulateFlowConfig, SimulateFlowInputs, outside, simulate_flow, vessel, waves
 from pipeline.stage import run
 from pipeline.table import read_rows
 from solvers.errors import BadInput
+from solvers.flow import network
+from solvers.flow.navier_stokes import Fluid
 from solvers.geometry.centrelines import Branch, Lesion, Tree
 from solvers.geometry.lumen_mesh import Boundary, LumenMesh
+from solvers.units import MMHG
 from tests import tubes
 
 LENGTH, RADIUS, NARROWING, MIDDLE = 60.0, 4.0, 0.5, 24.0  # mm
@@ -65,7 +68,15 @@ def done(tmp_path_factory):
     return inputs, run(simulate_flow, inputs, QUICK, home / "simulate_flow")
 
 
-def test_numbers_of_both_models(done):
+@pytest.fixture(scope="module")
+def slow_waves(done, tmp_path_factory):
+    """The same vessel on the baseline's outlets, with walls so soft that blood outruns the waves."""
+    home = tmp_path_factory.mktemp("slow")
+    inputs = write_inputs(home / "given").model_copy(update={"outlets": done[1].outlets})
+    return run(simulate_flow, inputs, QUICK.but(wave_speed="0.5 m/s"), home / "simulate_flow")
+
+
+def test_numbers_of_3d_and_0d(done):
     """The drop of 3D and network agree as two models of one stenosis do; the network's edges bracket it."""
     content = formats.read_json(done[1].haemodynamics)
     drops = {k: v["lesions"]["L1"]["pressure_drop"]["mean"] for k, v in content["models"]["0D"].items()}
@@ -97,8 +108,10 @@ def test_curves_have_one_schema(done):
         lines = list(csv.DictReader(file))
     assert list(lines[0]) == ["model", "case", "place", "time_s", "pressure_pa", "flow_m3_s"]
     places = {(x["model"], x["place"]) for x in lines}
-    assert {("3D", "inlet"), ("0D", "inlet"), ("3D", "L1_distal"), ("0D", "L1_distal")} <= places
+    ends = ("inlet", "common_iliac_artery_left", "L1_proximal", "L1_distal")
+    assert places == {(model, place) for model in ("3D", "1D", "0D") for place in ends}
     assert {x["case"] for x in lines if x["model"] == "0D"} == {"nominal", "inner", "outer"}
+    assert {x["case"] for x in lines if x["model"] == "1D"} == {"nominal"}
 
 
 def test_fields_are_marked_and_true_to_the_mesh(done):
@@ -116,12 +129,98 @@ def test_fields_are_marked_and_true_to_the_mesh(done):
     assert np.abs(snapshot["velocity"][inner]).max() < 1e-12
 
 
-def test_the_baselines_outlets_are_kept(done, tmp_path):
-    """A variant on a wider vessel keeps parameters and inflow to the last bit."""
-    inputs, base = done
-    wide = write_inputs(tmp_path / "given").model_copy(update={"outlets": base.outlets})
-    found = run(simulate_flow, wide, QUICK, tmp_path / "simulate_flow")
-    before, after = (formats.read_json(x.outlets) for x in (base, found))
+def test_1d_beside_0d(done):
+    """One vessel, one mean flow: the same drop but for the walls; the elastic wall takes from the pulse pressure."""
+    models = formats.read_json(done[1].haemodynamics)["models"]
+    one, zero = (m["lesions"]["L1"]["pressure_drop"] for m in (models["1D"], models["0D"]["nominal"]))
+    assert one["mean"] == pytest.approx(zero["mean"], rel=0.2) and 0 < one["peak"] < zero["peak"]
+    found = formats.read_json(done[1].outlets)
+    pulse = {m: p["systolic"] - p["diastolic"] for m, p in found["achieved"].items()}
+    assert 0.7 * pulse["0D"] < pulse["1D"] < 0.98 * pulse["0D"]
+    assert found["achieved"]["1D"]["mean"] == pytest.approx(found["achieved"]["0D"]["mean"], rel=0.01)
+    assert "Olufsen 1999" in found["assumed_walls"][0] and not any("1D" in a for a in found["assumed"])
+
+
+FLUID = Fluid(1060.0, 3.5e-3)
+
+
+@pytest.fixture(scope="module")
+def case(done):
+    mesh = read_lumen_mesh(done[0].mesh, done[0].boundaries)
+    return vessel.Vessel(mesh, tree(), (lesion(),), FLUID, outside.read(done[1].outlets, tree()))
+
+
+def test_the_vessel_is_as_wide_as_imaged_at_the_mean_pressure(case):
+    one = waves.solve(case, waves.elasticity(None, FLUID))
+    assert one.waves.into().area.mean() == pytest.approx(1e-6 * np.pi * RADIUS**2, rel=0.02)
+
+
+def test_stiff_walls_give_the_pulse_of_0d(case):
+    """Waves ten times as fast as in arteries leave no time to store: pressures at both ends are the network's."""
+    one = waves.solve(case, waves.elasticity(60.0, FLUID))
+    zero = network.on_contours(tree(), FLUID, (lesion(),), case.around.beds, case.around.pulse)["nominal"]
+    for place, (pressure, flow) in network.curves(*zero).items():
+        p, q = (np.interp(one.waves.times, zero[1].times, x) for x in (pressure, flow))
+        assert np.abs(one.curves[place][0] - p).max() < 0.02 * np.ptp(p)
+        assert np.abs(one.curves[place][1] - q).max() < 0.02 * np.ptp(q)
+
+
+def test_every_model_has_rows_of_lesion_and_ends(done):
+    rows = {(r.lesion or r.region, r.measure, r.statistic): r for r in read_rows(done[1].measurements)}
+    outlet, at_inlet = "common_iliac_artery_left", formats.read_json(done[1].outlets)["achieved"]
+    wanted = [("L1", "pressure_drop", "peak"), ("inlet", "inlet_flow", "mean"), (outlet, "outlet_flow", "mean")]
+    wanted += [(*place, s) for place in (("inlet", "inlet_pressure"), (outlet, "outlet_pressure"))
+               for s in ("mean", "max", "min")]
+    for mark, method in (("", "3D"), ("_pulse_wave", "1D"), ("_network", "0D")):
+        for place, measure, statistic in wanted:
+            row = rows[place, measure + mark, statistic]
+            assert row.method.startswith(method) and row.unit == rows[place, measure, statistic].unit
+        into, out = rows["inlet", f"inlet_flow{mark}", "mean"].value, rows[outlet, f"outlet_flow{mark}", "mean"].value
+        found = [rows["inlet", f"inlet_pressure{mark}", s].value for s in ("max", "mean", "min")]
+        assert found == pytest.approx([at_inlet[method][k] / MMHG for k in ("systolic", "mean", "diastolic")], rel=1e-6)
+        assert into == pytest.approx(5.0, rel=0.01) and out == pytest.approx(into, rel=1e-3)  # 0.3 L/min in mL/s
+
+
+def test_1d_has_an_edge_and_no_mesh(done):
+    """Its interval is the network's on the lumen's edges; that the coarse mesh has the same 1D says nothing."""
+    content = formats.read_json(done[1].haemodynamics)
+    rows = {(r.lesion, r.measure, r.statistic): r for r in read_rows(done[1].measurements)}
+    row = rows["L1", "pressure_drop_pulse_wave", "mean"]
+    coarse = {("", "L1", m, "mean"): 1.1 * rows["L1", m, "mean"].value
+              for m in ("pressure_drop_pulse_wave", "pressure_drop")}
+    known = Evidence(edges_of(content), coarse, 1.5, True)
+    found = judged(row, known, MeasureConfig())
+    edges = {k: v["lesions"]["L1"]["pressure_drop"]["mean"] for k, v in content["models"]["0D"].items()}
+    assert found.sources == "segmentation"
+    assert found.high / row.value == pytest.approx(edges["inner"] / edges["nominal"])
+    assert judged(rows["L1", "pressure_drop", "mean"], known, MeasureConfig()).sources == "segmentation;mesh"
+
+
+def test_a_1d_model_that_fails_is_left_out_and_told(done, slow_waves):
+    """Code and reason stand in evidence, record and one refused row; 3D and 0D are the same to the last bit."""
+    before, after = (formats.read_json(x.haemodynamics) for x in (done[1], slow_waves))
+    assert after["models"] == {k: v for k, v in before["models"].items() if k != "1D"}
+    assert after["evidence"]["pulse_wave"]["left_out"] == "flow_too_fast" and after["evidence"]["pulse_wave"]["reason"]
+    outlets = formats.read_json(slow_waves.outlets)
+    assert "1D" not in outlets["achieved"] and outlets["assumed_walls"] == []
+    record = formats.read_json(slow_waves.outlets.with_name("record.json"))
+    assert record["report"]["left_out"] == {"1D": "flow_too_fast"}
+    one = [r for r in read_rows(slow_waves.measurements) if "pulse_wave" in r.measure]
+    assert [(r.quality, r.value) for r in one] == [("refused", None)] and "flow_too_fast" in one[0].method
+    rest = [r for r in read_rows(done[1].measurements) if "pulse_wave" not in r.measure]
+    assert rest == [r for r in read_rows(slow_waves.measurements) if "pulse_wave" not in r.measure]
+
+
+@pytest.mark.parametrize("speed", [-8.0, 0.0, 8000.0])
+def test_a_wave_speed_that_cannot_be_is_refused(speed):
+    """Before anything is solved; a slip of the sign or of mm for m is no speed of waves."""
+    with pytest.raises(BadInput, match="wave speed"):
+        waves.elasticity(speed, FLUID)
+
+
+def test_the_baselines_outlets_are_kept(done, slow_waves):
+    """A variant keeps parameters and inflow to the last bit."""
+    before, after = (formats.read_json(x.outlets) for x in (done[1], slow_waves))
     for key in ("proximal", "distal", "compliance", "venous", "target_flow"):
         assert [o[key] for o in before["outlets"]] == [o[key] for o in after["outlets"]]
     assert before["inlet"] == after["inlet"]
