@@ -154,12 +154,8 @@ def ends(found, what):
 
 
 @pytest.mark.parametrize("name", ["invitro_model", "adan56"])
-def test_networks_keep_volume_and_repeat_and_take_a_second_a_beat(folder, name):
-    made, pulse = network(folder, name), inflow(folder, name)
-    pulse_wave.solve(made, pulse, Numerics(cell=1.0, tolerance=1.0))  # compiled from here on
-    begin = time.process_time()
-    found = pulse_wave.solve(made, pulse)
-    assert (time.process_time() - begin) / found.evidence.n_cycles < 1.0
+def test_networks_keep_volume_and_repeat(folder, name):
+    found = pulse_wave.solve(network(folder, name), inflow(folder, name))
     assert found.evidence.imbalance < 1e-6
     assert found.evidence.volume_error < 1e-9
     assert found.evidence.change < 1e-3
@@ -171,6 +167,17 @@ def test_networks_keep_volume_and_repeat_and_take_a_second_a_beat(folder, name):
             total = np.array([c.pressure + rho / 2 * (c.flow / c.area) ** 2 for c, _ in here])
             assert np.ptp(total, axis=0).max() < 1e-6 * total.max()
             assert np.abs(sum(s * c.flow for c, s in here)).max() < 1e-6 * found.inflow.max()
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize("name", ["invitro_model", "adan56"])
+def test_a_beat_takes_a_second(folder, name):
+    """Of the processor, once compiled; on a machine that is busy with other things it may take more."""
+    made, pulse = network(folder, name), inflow(folder, name)
+    pulse_wave.solve(made, pulse, Numerics(cell=1.0, tolerance=1.0))
+    begin = time.process_time()
+    found = pulse_wave.solve(made, pulse)
+    assert (time.process_time() - begin) / found.evidence.n_cycles < 1.0
 
 
 @pytest.mark.verify
