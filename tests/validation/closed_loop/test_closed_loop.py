@@ -354,6 +354,7 @@ def people(n: int) -> list[heart.Circulation]:
     return found
 
 
+@pytest.mark.verify
 def test_a_thousand_beats_in_a_second():
     crowd = people(40)
     heart.population(crowd[:1])
