@@ -23,7 +23,7 @@ FLATTEST = 3.5
 """A lumen is not taken for flatter than this (half its width over its depth)."""
 OVER = 28.0
 """A lumen is flat over more than half of this length, mm; where branches leave, a section is wide for a short while."""
-ROUND = 1.6
+ROUND = 2.0
 """Below this a section counts as round: a front lies askew in a bend and takes in the first part of a branch."""
 
 
