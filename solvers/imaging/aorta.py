@@ -94,7 +94,7 @@ def trunk(lumen: np.ndarray, spacing: np.ndarray, start: np.ndarray, is_end: boo
     """
     stride = np.maximum(np.round(grid / spacing), 1).astype(int)
     step = spacing * stride
-    mask = coarse(lumen, stride)
+    mask = _largest(coarse(lumen, stride), np.ones((3, 3, 3)))
     if not mask.any():
         return np.zeros((0, 3)), np.zeros(0)
     places = np.argwhere(mask)
@@ -358,8 +358,8 @@ def _places(shape: tuple[int, ...], circles: _Circles, spacing: np.ndarray, seco
     return box, station, away, ahead
 
 
-def _largest(mask: np.ndarray) -> np.ndarray:
-    labels, count = ndimage.label(mask)
+def _largest(mask: np.ndarray, structure: np.ndarray | None = None) -> np.ndarray:
+    labels, count = ndimage.label(mask, structure)
     if count < 2:
         return mask
     size = np.bincount(labels.ravel())

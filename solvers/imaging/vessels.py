@@ -210,6 +210,7 @@ def _grown(values: np.ndarray, spacing: np.ndarray, shift: np.ndarray, tubes: li
         all_discs = discs.join([t.discs for t in _connected(tubes, bright & ~beyond.mask, core, spacing, shift)])
         all_discs = all_discs.take(all_discs.lumen > 0.85 * tubes[0].lumen)
         lumen, around, _, _ = _nearest(values.shape, spacing, shift, all_discs)
+    outside = _with_rim(beyond.mask, bright, spacing)
     ceiling = lumen + 0.6 * (lumen - around) if kind.is_ct else np.inf
     level = around + demands.growth * (lumen - around)
     full = around + DIMMER * (lumen - around)
@@ -221,11 +222,18 @@ def _grown(values: np.ndarray, spacing: np.ndarray, shift: np.ndarray, tubes: li
     grown = wavefront.Growth(np.zeros(values.shape, bool), 0, 0)
     for _ in range(2):
         level = around + demands.growth * (lumen - around)
-        candidate = _bright(smooth, level, kind) & (smooth < ceiling) & ~beyond.mask & ~dim
+        candidate = _bright(smooth, level, kind) & (smooth < ceiling) & ~outside & ~dim
         grown |= _front(candidate, core, start, known, spacing, control)
         lumen = _own(smooth, grown.mask, spacing, lumen)
         core, start = core | grown.mask, start | grown.mask
-    return replace(grown, mask=ndimage.binary_fill_holes(grown.mask)), beyond
+    return replace(grown, mask=ndimage.binary_fill_holes(grown.mask) & ~outside), beyond
+
+
+def _with_rim(heart_mask: np.ndarray, bright: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """The heart with what lies within 3 mm of it and was not bright: a front must not run round it in its rim."""
+    if not heart_mask.any():
+        return heart_mask
+    return heart_mask | (ndimage.distance_transform_edt(~heart_mask, spacing) < 3.0) & ~bright
 
 
 def _trunk(values: np.ndarray, lumen: np.ndarray, spacing: np.ndarray, shift: np.ndarray, tube: discs.Tube,
