@@ -3,7 +3,7 @@
 Scheme. Each step solves, for the velocity with BDF2 and a wind extrapolated to
 second order, one scalar matrix shared by the three components, which only the
 penalty of the divergence joins; then a Poisson problem for the pressure's increment, whose matrix is factored once. The
-velocity is not corrected: the increments enter the next step's force instead,
+velocity is not corrected: the potentials of the correction enter the next step's force instead,
 which is the same scheme without a mass matrix to invert. The wind is corrected,
 cell by cell, and convection is skew-symmetric in it: with the bare velocity a
 jet carried by its own leftover divergence loses several times its energy once
@@ -54,6 +54,10 @@ MOST_PENALTY = 0.1
 """Of the divergence, in size^2 / step: beyond it the velocity's system takes twice the iterations for nothing."""
 
 
+MOST_PARTS = 64
+"""Of a step: a flow that would need more is growing without bound."""
+
+
 class Thinning(Protocol):
     """A law of viscosity."""
 
@@ -88,10 +92,12 @@ class Caps:
 
 @dataclass(frozen=True)
 class Stepping:
-    """dt in s; tolerance of the linear solve, relative to the load; share of backflow that is damped; strength of the
-    subgrid's damping; penalty of the divergence, in density * speed * cell size."""
+    """dt in s; most_cfl: a step in which a cell would be passed more often is taken in 2, 4, ... parts; tolerance of
+    the linear solve, relative to the load; share of backflow that is damped; strength of the subgrid's damping; penalty
+    of the divergence, in density * speed * cell size."""
 
     dt: float = 0.002
+    most_cfl: float = np.inf
     tolerance: float = 1e-4
     backflow: float = 0.5
     subgrid: float = 0.5
@@ -100,15 +106,17 @@ class Stepping:
 
 @dataclass(frozen=True)
 class State:
-    """All that the next step needs. u, u_before (nodes, 3) m/s; p and the last two increments (vertices,) Pa;
-    stored and cap pressure, Pa, and outward flow, m^3/s, by outlet."""
+    """All that the next step needs. u, u_before (nodes, 3) m/s; p (vertices,) Pa; the potentials (vertices,) m^2/s
+    whose gradients would make u and u_before free of divergence; dt of the last step, s; stored and cap pressure, Pa,
+    and outward flow, m^3/s, by outlet."""
 
     time: float
     u: np.ndarray
     u_before: np.ndarray
     p: np.ndarray
-    dp: np.ndarray
-    dp_before: np.ndarray
+    potential: np.ndarray
+    potential_before: np.ndarray
+    dt: float
     stored: dict[int, float]
     pressure: dict[int, float]
     flow: dict[int, float]
@@ -122,6 +130,26 @@ class Wind:
     nodal: np.ndarray
     potential: np.ndarray
     carried: Carried
+
+
+@dataclass(frozen=True)
+class Weights:
+    """BDF2 for a step dt (s) that is `ratio` times the last: du/dt = (now u - last u_n + first u_n-1) / dt."""
+
+    dt: float
+    ratio: float = 1.0
+
+    @property
+    def now(self) -> float:
+        return (1 + 2 * self.ratio) / (1 + self.ratio)
+
+    def past[T: (float, np.ndarray)](self, last: T, first: T) -> T:
+        """What of the derivative is known, times dt, negative."""
+        return (1 + self.ratio) * last - self.ratio**2 / (1 + self.ratio) * first
+
+    def ahead(self, last: np.ndarray, first: np.ndarray) -> np.ndarray:
+        """Extrapolated to the end of the step, to second order."""
+        return (1 + self.ratio) * last - self.ratio * first
 
 
 @dataclass(frozen=True)
@@ -160,7 +188,7 @@ class Outflow:
 
 @dataclass(frozen=True)
 class Response:
-    """What a unit of pressure at each outlet does: fields (vertices, k), and all outlets' outflows (k, k), m^3/s/Pa."""
+    """What a unit of potential (m^2/s) at each outlet does: fields (vertices, k), all outlets' outflows (k, k), m."""
 
     fields: np.ndarray
     flows: np.ndarray
@@ -231,8 +259,7 @@ class Flow:
         self._is_fixed = np.isin(np.arange(n), self.fixed)
         held = [self.cap_vertices[t] for t in caps.outlets] or [np.zeros(1)]
         self.pressure_rows = np.concatenate(held).astype(np.int64)
-        self._scale = self.stepping.dt / (1.5 * self.fluid.density)
-        self._poisson = Poisson(self._laplacian * self._scale, self.pressure_rows)
+        self._poisson = Poisson(self._laplacian, self.pressure_rows)
         normal = self.outward[caps.inlet].sum(axis=0)
         self.inlet_area = float(np.linalg.norm(normal))
         self.inlet_normal = normal / self.inlet_area
@@ -269,33 +296,60 @@ class Flow:
         """Blood at rest under one pressure (Pa)."""
         tags = list(self.caps.outlets)
         zero, none = np.zeros((len(self.nodes.points), 3)), np.zeros(self.n)
-        return State(time, zero, zero, np.full(self.n, pressure), none, none, stored or dict.fromkeys(tags, pressure),
-                     dict.fromkeys(tags, pressure), dict.fromkeys(tags, 0.0))
+        return State(time, zero, zero, np.full(self.n, pressure), none, none, self.stepping.dt,
+                     stored or dict.fromkeys(tags, pressure), dict.fromkeys(tags, pressure), dict.fromkeys(tags, 0.0))
 
     def advance(self, state: State, inflow: np.ndarray, force: np.ndarray | None = None) -> tuple[State, Step]:
         """One step: from `state` to `state.time + dt` with the given velocities (nodes, 3) at inlet and wall.
 
-        force (nodes, 3): of a body, N/m^3, at the end of the step.
+        force (nodes, 3): of a body, N/m^3, at the end of the step. In a step of
+        several parts the velocities change evenly and the force stays.
         """
-        trial, iterations = self._momentum(state, inflow, force)
+        parts = self._parts(state)
+        weights, given = Weights(self.stepping.dt / parts), state.u[self.fixed]
+        shown = []
+        for part in range(1, parts + 1):
+            held = np.zeros_like(inflow)
+            held[self.fixed] = given + part / parts * (inflow[self.fixed] - given)
+            state, step = self._one(state, replace(weights, ratio=weights.dt / state.dt), held, force)
+            shown.append(step)
+        return state, replace(shown[-1], cfl=max(s.cfl for s in shown), iterations=max(s.iterations for s in shown),
+                              imbalance=max(s.imbalance for s in shown))
+
+    def _parts(self, state: State) -> int:
+        """In how many parts the next step is taken: no cell is passed too often, none is twice as long as the last."""
+        dt, parts = self.stepping.dt, 1
+        longest = min(2 * state.dt, self.stepping.most_cfl / max(float(self._rates(state.u).max()), 1e-30))
+        while dt / parts > (1 + 1e-9) * longest and parts < MOST_PARTS:
+            parts *= 2
+        return parts
+
+    def _one(self, state: State, weights: Weights, inflow: np.ndarray, force: np.ndarray | None
+             ) -> tuple[State, Step]:
+        trial, iterations = self._momentum(state, weights, inflow, force)
         divergence = self._against(trial)
-        increment, out = self._correct(state, trial, divergence)
-        p = state.p + increment + self._rotation(divergence)
-        after = State(state.time + self.stepping.dt, trial, state.u, p, increment, state.dp,
+        potential, out = self._correct(state, weights, trial, divergence)
+        p = state.p + potential / self._scale(weights) + self._rotation(divergence)
+        after = State(state.time + weights.dt, trial, state.u, p, potential, state.potential, weights.dt,
                       out.stored, out.pressure, {t: out.flow[t] for t in self.caps.outlets})
         self._check(after, state)
         return after, self._shown(after, out.flow, iterations)
 
-    def _momentum(self, state: State, inflow: np.ndarray, force: np.ndarray | None) -> tuple[np.ndarray, int]:
+    def _scale(self, weights: Weights) -> float:
+        """Potential over increment of pressure, m^2/s/Pa."""
+        return weights.dt / (weights.now * self.fluid.density)
+
+    def _momentum(self, state: State, weights: Weights, inflow: np.ndarray, force: np.ndarray | None
+                  ) -> tuple[np.ndarray, int]:
         """The velocity at the end of the step (nodes, 3), and the iterations that it took."""
-        rho, dt = self.fluid.density, self.stepping.dt
-        wind = self._wind(state)
-        values = self.mass * (1.5 / dt) + self.viscous
+        rho, dt = self.fluid.density, weights.dt
+        wind = self._wind(state, weights)
+        values = self.mass * (weights.now / dt) + self.viscous
         kernels.add_convection(values, self.place, self.cells, self.tables, wind.nodal, wind.carried)
         self._add_outflow(values, wind)
-        known = (2 * state.u - 0.5 * state.u_before) / dt
+        known = weights.past(state.u, state.u_before) / dt
         load = kernels.multiply(self.pattern, self.mass, known if force is None else known + force / rho)
-        p = state.p + 4 / 3 * state.dp - 1 / 3 * state.dp_before
+        p = state.p + rho / dt * weights.past(state.potential, state.potential_before)
         kernels.add_explicit(load, self.cells, self.element.mean, wind.carried, state.u,
                              self._resolved(wind, state.u), p / rho)
         diagonal = values[self.pattern.diagonal] + kernels.penalty_diagonal(self.cells, wind.carried.penalty,
@@ -310,14 +364,14 @@ class Flow:
                                  "a small residual in 200 iterations", "Take a smaller time step.", state)
         return u, iterations
 
-    def _wind(self, state: State) -> Wind:
+    def _wind(self, state: State, weights: Weights) -> Wind:
         """The velocity that carries, extrapolated, with the divergence taken off that the pressure's increment took."""
-        nodal = 2 * state.u - state.u_before
-        potential = self._scale * (2 * state.dp - state.dp_before)
+        nodal = weights.ahead(state.u, state.u_before)
+        potential = weights.ahead(state.potential, state.potential_before)
         along, drift, speed = kernels.streams(self.cells, self.element.mean, nodal, potential)
         size, extra = self.cells.size, self._extra_viscosity(nodal)
         tau = self.stepping.subgrid / (2 * speed / size + 4 * (self.fluid.kinematic + extra) / size**2)
-        penalty = np.minimum(self.stepping.penalty * speed * size, MOST_PENALTY * size**2 / self.stepping.dt)
+        penalty = np.minimum(self.stepping.penalty * speed * size, MOST_PENALTY * size**2 / weights.dt)
         return Wind(nodal, potential, Carried(along, drift, speed, tau, extra, penalty))
 
     def _extra_viscosity(self, u: np.ndarray) -> np.ndarray:
@@ -364,40 +418,41 @@ class Flow:
         out[self.pressure_rows] = 0.0
         return out
 
-    def _correct(self, state: State, trial: np.ndarray, load: np.ndarray) -> tuple[np.ndarray, Outflow]:
-        """The pressure's increment that takes the divergence off, and what passes the caps.
+    def _correct(self, state: State, weights: Weights, trial: np.ndarray, load: np.ndarray
+                 ) -> tuple[np.ndarray, Outflow]:
+        """The potential that takes the divergence off, and what passes the caps.
 
         The pressure and the flow of an outlet at the end of the step are found
         together with those of what follows it: `_response` says how a unit of
-        pressure there changes the field and all outlets' flows.
+        potential there changes the field and all outlets' flows.
         """
-        increment = self._poisson.solve(load, np.zeros(self.n))
-        outflow, change = self._coupled(state, self._through(load, increment))
+        potential = self._poisson.solve(load, np.zeros(self.n))
+        outflow, change = self._coupled(state, weights, self._through(load, potential))
         inward = {self.caps.inlet: self.flow_through(self.caps.inlet, trial)}
-        return increment + self._response.fields @ change, replace(outflow, flow=outflow.flow | inward)
+        return potential + self._response.fields @ change, replace(outflow, flow=outflow.flow | inward)
 
-    def _through(self, load: np.ndarray, increment: np.ndarray) -> np.ndarray:
+    def _through(self, load: np.ndarray, potential: np.ndarray) -> np.ndarray:
         """Outward flow through each outlet, from the balance of the Poisson problem, m^3/s."""
-        residual = load - self._poisson.matrix @ increment
+        residual = load - self._poisson.matrix @ potential
         return np.array([residual[self.cap_vertices[tag]].sum() for tag in self.caps.outlets])
 
-    def _coupled(self, state: State, free: np.ndarray) -> tuple[Outflow, np.ndarray]:
-        """Outlets with what follows them, and their change of pressure; free: flows (k,) were there no change."""
-        tags, dt = list(self.caps.outlets), self.stepping.dt
+    def _coupled(self, state: State, weights: Weights, free: np.ndarray) -> tuple[Outflow, np.ndarray]:
+        """Outlets with what follows them, and their potential; free: flows (k,) were it zero."""
+        tags, dt, scale = list(self.caps.outlets), weights.dt, self._scale(weights)
         if not tags:
             return Outflow({}, {}, {}), np.zeros(0)
         before = np.array([state.pressure[t] for t in tags])
         base, slope = np.array([self.caps.outlets[t].affine(state.stored[t], state.flow[t], dt) for t in tags]).T
-        G = self._response.flows
+        G = scale * self._response.flows
         pressure = np.linalg.solve(np.eye(len(tags)) - slope[:, None] * G, base + slope * (free - G @ before))
         flow = free + G @ (pressure - before)
         stored = {t: self.caps.outlets[t].stored(state.stored[t], state.flow[t], q, dt)
                   for t, q in zip(tags, flow, strict=True)}
         return (Outflow(stored, dict(zip(tags, pressure.tolist(), strict=True)),
-                        dict(zip(tags, flow.tolist(), strict=True))), pressure - before)
+                        dict(zip(tags, flow.tolist(), strict=True))), scale * (pressure - before))
 
     def _respond(self) -> Response:
-        """Fields and outflows under a unit of pressure at each outlet."""
+        """Fields and outflows under a unit of potential at each outlet."""
         k = len(self.caps.outlets)
         fields, flows = np.zeros((self.n, k)), np.zeros((k, k))
         zero = np.zeros(self.n)
@@ -415,7 +470,7 @@ class Flow:
         worst = int(np.argmax(rate))
         raise DidNotConverge(
             "flow_not_finite", f"the flow grew without bound at t = {before.time:.4f} s; before it the CFL number was "
-            f"{rate[worst] * self.stepping.dt:.1f} in cell {worst}, at "
+            f"{rate[worst] * before.dt:.1f} in cell {worst}, at "
             f"{np.round(1e3 * self.points[self.tets[worst]].mean(axis=0), 1).tolist()} mm", "finite velocities",
             "Take a smaller time step, or a finer mesh there.", before)
 
@@ -427,7 +482,7 @@ class Flow:
         inlet = self.caps.inlet
         pressure = state.pressure | {inlet: self.mean_pressure(state.p, inlet)}
         return Step(state.time, pressure, flow, abs(sum(flow.values())) / max(abs(flow[inlet]), 1e-12),
-                    float(self._rates(state.u).max() * self.stepping.dt), iterations)
+                    float(self._rates(state.u).max() * state.dt), iterations)
 
     def mean_pressure(self, p: np.ndarray, tag: int) -> float:
         """Area mean over a cap, Pa."""

@@ -59,8 +59,8 @@ class Progress:
         draft = path.with_name(f".{path.name}")
         with draft.open("wb") as file:
             np.savez(file, n_cycles=self.n_cycles, change=self.change, time=s.time, u=s.u, u_before=s.u_before, p=s.p,
-                     dp=s.dp, dp_before=s.dp_before, tags=tags, curve_tags=np.array(list(self.pressure)),
-                     pressure=np.array(list(self.pressure.values())), flow=np.array(list(self.flow.values())), **arrays)
+                     potential=s.potential, potential_before=s.potential_before, dt=s.dt, tags=tags,
+                     curve_tags=np.array(list(self.pressure)), pressure=np.array(list(self.pressure.values())), flow=np.array(list(self.flow.values())), **arrays)
         draft.replace(path)
 
     @staticmethod
@@ -68,7 +68,8 @@ class Progress:
         with np.load(path) as a:
             caps = [dict(zip(a["tags"].tolist(), a[name].tolist(), strict=True))
                     for name in ("stored", "cap_pressure", "cap_flow")]
-            state = State(float(a["time"]), a["u"], a["u_before"], a["p"], a["dp"], a["dp_before"], *caps)
+            state = State(float(a["time"]), a["u"], a["u_before"], a["p"], a["potential"],
+                          a["potential_before"], float(a["dt"]), *caps)
             tags = a["curve_tags"].tolist()
             return Progress(int(a["n_cycles"]), state, dict(zip(tags, a["pressure"], strict=True)),
                             dict(zip(tags, a["flow"], strict=True)), float(a["change"]))

@@ -1,5 +1,7 @@
 """The 3D flow solver on tubes, where exact answers are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -53,6 +55,22 @@ def test_the_step_does_not_decide_the_pressure():
         state = navier_stokes.march(held, state, lambda _t, held=held: held.inflow(1e-5), round(0.2 / dt))
         drops.append(held.mean_pressure(state.p, tubes.INLET) - held.mean_pressure(state.p, tubes.OUTLET))
     assert drops[0] == pytest.approx(drops[1], rel=0.02)
+
+
+def test_a_step_in_parts_is_as_many_short_steps(tube):
+    """While the inflow rises evenly, and at the CFL number that was allowed."""
+    start = navier_stokes.ramped(tube, tube.inflow(5e-6), tube.rest(0.0, 8e3), 20)
+    whole, short = (replace(tube.stepping, dt=dt, most_cfl=most) for dt, most in ((2e-3, 0.1), (5e-4, np.inf)))
+    held = replace(tube, stepping=whole)
+    parts, step = held.advance(start, held.inflow(6e-6))
+    assert parts.dt == pytest.approx(5e-4)
+    assert 0.05 < step.cfl < 0.11
+    held, state = replace(tube, stepping=short), start
+    for k in range(1, 5):
+        state, _ = held.advance(state, held.inflow(5e-6 + k * 0.25e-6))
+    assert parts.time == pytest.approx(state.time)
+    assert np.abs(parts.u - state.u).max() < 1e-9
+    assert np.abs(parts.p - state.p).max() < 1e-6
 
 
 def test_blood_is_conserved_and_the_inflow_is_exact(tube):

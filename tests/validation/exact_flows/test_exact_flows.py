@@ -118,7 +118,9 @@ def _begun(held: Flow, wave: Wave, flow: float, steady: float) -> State:
     poiseuille = 8 * BLOOD.viscosity * steady * flow / (np.pi * RADIUS**4)
     to_go = held.points[:, 2].max() - held.points[:, 2]
     p, was, still = (to_go * (poiseuille + (wave.slope(flow) * t).real) for t in (1, turn, turn**2))
-    return replace(held.rest(0.0, 0.0), u=u, u_before=before, p=p, dp=p - was, dp_before=was - still)
+    scale = held.stepping.dt / (1.5 * BLOOD.density)
+    return replace(held.rest(0.0, 0.0), u=u, u_before=before, p=p, potential=scale * (p - was),
+                   potential_before=scale * (was - still))
 
 
 def pulsating(alpha: float, n: int, section: Section, reynolds: float, steady: float, length: float, n_along: int,
