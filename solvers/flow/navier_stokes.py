@@ -1,16 +1,18 @@
 """Incompressible flow of blood in a rigid lumen: quadratic velocity, linear pressure, pressure correction.
 
-Scheme. Each step solves, for the velocity with BDF2 and a wind extrapolated to
-second order, one scalar matrix shared by the three components, which only the
-penalty of the divergence joins; then a Poisson problem for the pressure's increment, whose matrix is factored once. The
-velocity is not corrected: the potentials of the correction enter the next step's force instead,
-which is the same scheme without a mass matrix to invert. The wind is corrected,
-cell by cell, and convection is skew-symmetric in it: with the bare velocity a
-jet carried by its own leftover divergence loses several times its energy once
-the time step is longer than a cell's passage. Each outlet carries the pressure
-of what follows it, found together with its flow in the same step; inflow
-through outlets is damped. Flow through a cap is the discrete balance of the
-Poisson problem, so that mass is conserved to rounding.
+Scheme. Each step solves for the velocity, with BDF2 of steps that may change
+and a wind extrapolated to second order: one scalar matrix shared by the three
+components, which only the penalty of the divergence joins. Then a Poisson
+problem, whose matrix is factored once, gives the potential that would take the
+divergence off, and with it the pressure's increment. The velocity is not
+corrected: the potentials enter the next step's force instead, which is the same
+scheme without a mass matrix to invert. The wind is corrected, cell by cell, and
+convection is skew-symmetric in it: with the bare velocity a jet carried by its
+own leftover divergence loses several times its energy once the time step is
+longer than a cell's passage. Each outlet carries the pressure of what follows
+it, found together with its flow in the same step; inflow through outlets is
+damped. Flow through a cap is the discrete balance of the Poisson problem, so
+that mass is conserved to rounding.
 
 What is too fine for the mesh. The part of w.grad u that linear functions do not
 hold is damped along the stream (Codina's orthogonal subscales, the convective

@@ -60,7 +60,8 @@ class Progress:
         with draft.open("wb") as file:
             np.savez(file, n_cycles=self.n_cycles, change=self.change, time=s.time, u=s.u, u_before=s.u_before, p=s.p,
                      potential=s.potential, potential_before=s.potential_before, dt=s.dt, tags=tags,
-                     curve_tags=np.array(list(self.pressure)), pressure=np.array(list(self.pressure.values())), flow=np.array(list(self.flow.values())), **arrays)
+                     curve_tags=np.array(list(self.pressure)), pressure=np.array(list(self.pressure.values())),
+                     flow=np.array(list(self.flow.values())), **arrays)
         draft.replace(path)
 
     @staticmethod

@@ -33,9 +33,10 @@ class Sizing:
     """Edge lengths relative to the lumen.
 
     across: cells over the diameter; across_narrow: the same where the vessel is
-    narrowed, for there the drop is decided (of a 60 % iliac stenosis: 12.2 mmHg with 6.7 cells over the throat in
-    28,000, 11.5 with 8 in 24,000, 11.1 with 11 in 47,000, 10.8 in 77,000); slope: how fast the edge length may grow along the vessel (mm per
-    mm); window: mm, the longest narrowing that is told from a taper.
+    narrowed, for there the drop is decided (of a 60 % iliac stenosis: 12.2 mmHg
+    with 6.7 cells over the throat in 28,000, 11.5 with 8 in 24,000, 11.1 with 11
+    in 47,000, 10.8 in 77,000); slope: how fast the edge length may grow along the
+    vessel (mm per mm); window: mm, the longest narrowing that is told from a taper.
     """
 
     across: float = 5.0
