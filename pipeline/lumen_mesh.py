@@ -10,6 +10,8 @@ from pipeline import formats
 from solvers.errors import BadInput
 from solvers.geometry.lumen_mesh import Boundary, LumenMesh
 
+FOLLOWED = "moved from the baseline's mesh"
+"""Begins the method of a treated vessel's mesh that has the untreated one's cells."""
 _TRIANGLE, _TETRAHEDRON = int(pyvista.CellType.TRIANGLE), int(pyvista.CellType.TETRA)
 
 

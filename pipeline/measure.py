@@ -4,9 +4,10 @@ Intervals come from two sources. `segmentation`: the 0D network on the lumen's
 nominal edge and on the contours one standard deviation inside and outside; the
 full model's value is moved as the network's moves, by ratio for pressure drops
 and shear, by difference for pressures and ratios of pressures; so is the 1D
-model's. `mesh`: the same flow on a coarser mesh. Given the baseline's files, the differences to it become
-rows too; both share the edge of the lumen, so their interval is taken from the
-difference on each edge, not from the two intervals.
+model's. `mesh`: the same flow on a coarser mesh. Given the baseline's files, the
+differences to it become rows too. Both share the edge of the lumen, and mostly
+the cells of their meshes, so the interval is taken from the difference on each
+edge and on each mesh, not from the two intervals.
 """
 
 import csv
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.formats import read_json
+from pipeline.lumen_mesh import FOLLOWED, read_quality
 from pipeline.stage import Config, Files, Report, tell
 from pipeline.table import Row, read_rows, write_rows
 from solvers.errors import BadInput
@@ -27,8 +29,9 @@ from solvers.statistics.uncertainty import (
     Interval,
     Spread,
     combine,
-    difference_spreads,
+    difference_spread,
     edge_spread,
+    independent,
     is_resolved,
     mesh_spread,
     on_full_model,
@@ -65,8 +68,9 @@ BESIDE = ("_network", "_pulse_wave")
 """Ends the name of a measure of the 0D or 1D model, which have edges but no mesh."""
 SHEAR = ("tawss", "wss", "osi")
 EVIDENCE = ("mass_imbalance", "cycle_change")
-DIFFERENCE_METHOD = ("Difference to baseline; segmentation: difference on each of the three edges of the lumen, which "
-                     "both share; mesh: both meshes' half-widths in quadrature.")
+ON_EDGES = "Difference to baseline; segmentation: difference on each of the three edges of the lumen, which both share"
+ON_SHARED_CELLS = f"{ON_EDGES}; mesh: difference on the fine and on the coarse cells, which both share."
+ON_OWN_CELLS = f"{ON_EDGES}; mesh: both meshes' half-widths in quadrature."
 
 
 class MeasureConfig(Config):
@@ -113,12 +117,14 @@ class MeasureReport(Report):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a flow beside its values: the 0D edges, the coarse values, the meshes' ratio, its rest."""
+    """What is known of a flow beside its values: the 0D edges, the coarse values, the meshes' ratio, its rest, and
+    whether both meshes have the cells of the baseline's."""
 
     edges: Mapping[Key, Contours]
     coarse: Mapping[Key, float]
     refinement: float | None
     is_periodic: bool
+    shares_cells: bool = False
 
 
 def measure(inputs: MeasureInputs, config: MeasureConfig, outputs: MeasureOutputs) -> MeasureReport:
@@ -214,19 +220,16 @@ def _evidence(haemodynamics: Path | None, coarse: Path | None, boundaries: Path 
               boundaries_coarse: Path | None) -> Evidence:
     content = read_json(haemodynamics) if haemodynamics else {}
     values = {_key(r): r.value for r in read_rows(coarse) if r.value is not None} if coarse else {}
-    refinement = None
+    refinement, shares = None, False
     if boundaries and boundaries_coarse:
-        fine_tets, coarse_tets = (_n_tets(p) for p in (boundaries, boundaries_coarse))
-        refinement = (fine_tets / coarse_tets) ** (1 / 3)
+        meshes = [read_quality(p) for p in (boundaries, boundaries_coarse)]
+        refinement = (int(meshes[0]["n_tets"]) / int(meshes[1]["n_tets"])) ** (1 / 3)
+        shares = all(str(m.get("method", "")).startswith(FOLLOWED) for m in meshes)
         if refinement < LEAST_REFINEMENT:
             tell(f"  measure: the meshes are too alike ({refinement:.2f}) to tell an error; shear is marked screening")
             refinement = None
     is_periodic = haemodynamics is None or bool(content.get("evidence", {}).get("is_periodic", False))
-    return Evidence(edges_of(content) if content else {}, values, refinement, is_periodic)
-
-
-def _n_tets(boundaries: Path) -> int:
-    return int(read_json(boundaries)["quality"]["n_tets"])
+    return Evidence(edges_of(content) if content else {}, values, refinement, is_periodic, shares)
 
 
 def edges_of(haemodynamics: Mapping[str, Any]) -> dict[Key, Contours]:
@@ -307,14 +310,25 @@ def _difference_spreads(old: Row, row: Row, base: Evidence, known: Evidence) -> 
     rule = RULES.get(_quantity(row))
     if rule is not None and row.stage == "simulate_flow" and row.time_s is None:
         edges = _both(_on_edges(old, rule, base), _on_edges(row, rule, known))
-        meshes = _both(_mesh(old, rule, base), _mesh(row, rule, known))
-        return difference_spreads(edges, meshes), DIFFERENCE_METHOD
+        mesh = _mesh_of_difference(old, row, base, known)
+        found = ([] if edges is None else [difference_spread(edges)]) + ([] if mesh is None else [mesh])
+        return found, ON_SHARED_CELLS if known.shares_cells else ON_OWN_CELLS
     both = _both(_half_width(old), _half_width(row))
     if both is None:
         return [], "Difference to baseline; no interval."
     sources = sorted({s for r in (old, row) for s in r.sources.split(";")})
     half = hypot(*both)
     return [Spread(half, half, ";".join(sources))], "Difference to baseline; both intervals in quadrature."
+
+
+def _mesh_of_difference(old: Row, row: Row, base: Evidence, known: Evidence) -> Spread | None:
+    rule = RULES[_quantity(row)]
+    both = _both(_mesh(old, rule, base), _mesh(row, rule, known))
+    if both is None or not known.shares_cells:
+        return None if both is None else independent(*both)
+    assert old.value is not None and row.value is not None and known.refinement is not None
+    coarse = known.coarse[_key(row)] - base.coarse[_key(old)]
+    return mesh_spread(row.value - old.value, coarse, known.refinement, rule.order)
 
 
 def _half_width(row: Row) -> float | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.lumen_mesh import FOLLOWED
 from pipeline.mesh.build import EASED, Made, Plan, fault
 from solvers.errors import DidNotConverge
 from solvers.geometry import capping, lumen_wall, morphing, sizing, tetrahedra
@@ -110,7 +111,7 @@ def _made(leader: Leader, mesh: LumenMesh, surface: Surface, plan: Plan) -> Made
     change = told["volume_change"] + _excess(leader, mesh, surface) / surface.volume
     crossings = int(crossing_triangles(Surface(1000 * mesh.points, mesh.triangles_of(WALL))).sum())
     return Made(mesh, told["wall_layers"], told["cells_across"], told["thinned_layers_fraction"],
-                f"moved from the baseline's mesh ({told['method']})", crossings, change,
+                f"{FOLLOWED} ({told['method']})", crossings, change,
                 told["shortest_extension_diameters"])
 
 

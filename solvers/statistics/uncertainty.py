@@ -109,21 +109,18 @@ def combine(value: float, spreads: Sequence[Spread], level: float = ONE_SIGMA,
     return Interval(min(low, value), max(high, value), level, tuple(s.source for s in spreads))
 
 
-def difference_spreads(edges: tuple[Contours, Contours] | None, meshes: tuple[Spread, Spread] | None) -> list[Spread]:
-    """Spreads of a difference, second minus first, from what is known of both sides.
+def difference_spread(edges: tuple[Contours, Contours]) -> Spread:
+    """Spread by the edge of a difference, second minus first, from both on the three edges.
 
-    edges: both on the three edges. They share the edge, so the spread is that of
-    their difference edge by edge; an error that moves both alike cancels.
-    meshes: two meshes err independently, which overstates the spread where the
-    errors are alike; their half-widths add in quadrature.
+    They share the edge, so it is that of their difference edge by edge: an error that moves both alike cancels.
     """
-    found = []
-    if edges is not None:
-        found.append(edge_spread(edges[1].minus(edges[0])))
-    if meshes is not None:
-        half = math.hypot(*(max(s.below, s.above) for s in meshes))
-        found.append(Spread(half, half, "mesh"))
-    return found
+    return edge_spread(edges[1].minus(edges[0]))
+
+
+def independent(first: Spread, second: Spread) -> Spread:
+    """Spread of the difference of two values that err independently: larger half-widths in quadrature."""
+    half = math.hypot(max(first.below, first.above), max(second.below, second.above))
+    return Spread(half, half, first.source)
 
 
 def is_resolved(interval: Interval) -> bool:

@@ -16,8 +16,9 @@ from solvers.statistics.uncertainty import (
     Contours,
     Spread,
     combine,
-    difference_spreads,
+    difference_spread,
     edge_spread,
+    independent,
     is_resolved,
     mesh_spread,
     on_full_model,
@@ -100,13 +101,12 @@ def test_bounds_are_kept():
 
 def test_an_error_that_both_share_cancels_in_their_difference():
     before, after = Contours(20.0, 26.0, 16.0), Contours(18.0, 24.0, 14.0)
-    interval = combine(-2.0, difference_spreads((before, after), None))
+    interval = combine(-2.0, [difference_spread((before, after))])
     assert (interval.low, interval.high) == (-2.0, -2.0) and is_resolved(interval)
 
 
 def test_meshes_err_independently():
-    found = difference_spreads(None, (Spread(3.0, 3.0, "mesh"), Spread(4.0, 4.0, "mesh")))
-    assert found == [Spread(5.0, 5.0, "mesh")]
+    assert independent(Spread(3.0, 3.0, "mesh"), Spread(4.0, 4.0, "mesh")) == Spread(5.0, 5.0, "mesh")
 
 
 # The stage
@@ -199,6 +199,20 @@ def test_differences_share_the_edge_and_small_ones_are_not_resolved(tmp_path):
     assert stent_drop.quality == "ok" and stent_drop.value == approx(-17)
     mesh = 1.5 * math.hypot(0.6, 0.09) / (4 ** (2 / 3) - 1)
     assert stent_drop.high - stent_drop.value == approx(math.hypot(0.2 * 17, mesh))
+
+
+def test_meshes_of_the_same_cells_err_alike():
+    """Both drops are a tenth lower on the fine mesh; so is their difference."""
+    key = ("", "L1", "pressure_drop", "mean")
+    before, after = (evidence(edges={}, coarse={key: 1.1 * drop}, refinement=2.0, shares_cells=True)
+                     for drop in (20.0, 15.0))
+    old, new = (Row(stage="simulate_flow", lesion="L1", measure="pressure_drop", statistic="mean", value=drop,
+                    unit="mmHg") for drop in (20.0, 15.0))
+    [row] = compare([old], [new], before, after)
+    assert row.high - row.value == approx(1.5 * 0.5 / 3)
+    assert "which both share" in row.method
+    [row] = compare([old], [new], before, evidence(edges={}, coarse={key: 16.5}, refinement=2.0))
+    assert row.high - row.value == approx(1.5 * math.hypot(2.0, 1.5) / 3)
 
 
 def test_differences_across_stages_and_without_evidence():
