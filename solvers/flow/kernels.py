@@ -466,7 +466,10 @@ def _dots(a: np.ndarray, b: np.ndarray) -> float:
     for piece in prange(PIECES):
         for i in range(n * piece // PIECES, n * (piece + 1) // PIECES):
             sums[piece] += a[i, 0] * b[i, 0] + a[i, 1] * b[i, 1] + a[i, 2] * b[i, 2]
-    return sums.sum()
+    total = 0.0
+    for piece in range(PIECES):  # sums.sum() is spread over threads, in an order of their number
+        total += sums[piece]
+    return total
 
 
 class Goal(NamedTuple):

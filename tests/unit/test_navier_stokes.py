@@ -1,5 +1,9 @@
 """The 3D flow solver on tubes, where exact answers are known."""
 
+import hashlib
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -233,3 +237,19 @@ def test_a_flow_without_bound_stops_at_once_and_keeps_the_last_state(tube):
     with pytest.raises(DidNotConverge) as caught:
         tube.advance(state, bad)
     assert caught.value.state is state
+
+
+def digest_of_a_run() -> str:
+    """Of velocities and pressures after eight steps."""
+    held = flow_in_tube()
+    state = navier_stokes.ramped(held, held.inflow(1e-5), held.rest(0.0, 8e3), 8)
+    return hashlib.sha256(state.u.tobytes() + state.p.tobytes()).hexdigest()
+
+
+def test_two_threads_give_the_same_bits_as_one():
+    told = subprocess.run([sys.executable, "-c", "from tests.unit.test_navier_stokes import digest_of_a_run; "
+                           "import numba; assert numba.get_num_threads() == 2; print(digest_of_a_run())"],
+                          env=os.environ | {"NUMBA_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(sys.path)},
+                          capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.split()[-1] == digest_of_a_run()
