@@ -39,7 +39,7 @@ SOURCES = ["Schoeberl 1997 (Netgen), doi:10.1007/s007910050004",
 
 
 class MeshConfig(Config):
-    cells_across: float = 3.5
+    cells_across: float = 3.1
     """Cells over the diameter of the healthy lumen; 2.7 times as many where it is narrowed."""
     max_tets: int = 200_000
     """Where the mesh would have more tetrahedra, there are fewer cells across."""
