@@ -60,13 +60,16 @@ RULES = {
     "tawss": Rule("ratio", 1.0, (0.0, float("inf"))),
     "wss": Rule("ratio", 1.0, (0.0, float("inf"))),
     "osi": Rule("difference", 1.0, (0.0, 0.5)),
+    "rrt": Rule("ratio", 1.0, (0.0, float("inf"))),
+    "ecap": Rule("difference", 1.0, (0.0, float("inf"))),
+    "transverse_wss": Rule("ratio", 1.0, (0.0, float("inf"))),
 }
 """Measures that have an interval. Orders of the mesh's error: pressure and velocity second, shear at the wall first,
 for the wall's triangles are flat whatever the order of the velocity."""
 
 BESIDE = ("_network", "_pulse_wave")
 """Ends the name of a measure of the 0D or 1D model, which have edges but no mesh."""
-SHEAR = ("tawss", "wss", "osi")
+SHEAR = ("tawss", "wss", "osi", "rrt", "ecap", "transverse_wss")
 EVIDENCE = ("mass_imbalance", "cycle_change")
 ON_EDGES = "Difference to baseline; segmentation: difference on each of the three edges of the lumen, which both share"
 ON_SHARED_CELLS = f"{ON_EDGES}; mesh: difference on the fine and on the coarse cells, which both share."

@@ -35,6 +35,8 @@ FIELDS = (
     Field("pressure_peak", "lumen", "Peak pressure", "mmHg", 1 / MMHG, "viridis"),
     Field("tawss", "lumen", "Time-averaged wall shear stress", "Pa", 1.0, "magma", True, 98.0),
     Field("osi", "lumen", "Oscillatory shear index", "no unit", 1.0, "cividis", True),
+    Field("transverse_wss", "lumen", "Transverse wall shear stress", "Pa", 1.0, "magma", True, 98.0),
+    Field("rrt", "lumen", "Relative residence time", "1/Pa", 1.0, "cividis", True, 95.0),
     Field("stress", "wall", "Wall stress", "kPa", 1e-3, "inferno", True, 99.0),
 )
 

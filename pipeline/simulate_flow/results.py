@@ -18,7 +18,7 @@ from solvers.units import MMHG
 
 ML = 1e6  # from m^3
 UNITS = {"pressure_drop": "mmHg", "distal_to_proximal_ratio": "1", "velocity": "m/s", "tawss": "Pa", "wss": "Pa",
-         "osi": "1", "pressure": "mmHg"}
+         "osi": "1", "rrt": "1/Pa", "ecap": "1/Pa", "transverse_wss": "Pa", "pressure": "mmHg"}
 PEAK_SHEAR = 99.0
 """Percentile over a region's wall that stands for its largest shear."""
 
@@ -73,14 +73,21 @@ def _of_regions(case: Vessel, found: Solved) -> Iterator[tuple[str, dict[str, di
     area = 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1)
     names = np.array([x.name for x in case.tree.branches])[sites(case, middle)[0]]
     fields = {k: found.on_mesh(getattr(found.cycle, k))[triangles].mean(axis=1)
-              for k in ("tawss", "osi", "pressure_mean", "wss_peak")}
+              for k in ("tawss", "osi", "rrt", "ecap", "transverse_wss", "pressure_mean", "wss_peak")}
     for name in dict.fromkeys(x.name for x in case.tree.branches):
         here = names == name
         if here.any():
-            mean = {k: float(np.average(v[here], weights=area[here])) for k, v in fields.items()}
-            yield name, {"tawss": {"mean": mean["tawss"]}, "osi": {"mean": mean["osi"]},
-                         "pressure": {"mean": mean["pressure_mean"] / MMHG},
-                         "wss": {"peak": _by_area(fields["wss_peak"][here], area[here], PEAK_SHEAR)}}
+            yield name, _of_region({k: v[here] for k, v in fields.items()}, area[here])
+
+
+def _of_region(fields: Mapping[str, np.ndarray], area: np.ndarray) -> dict[str, dict[str, float]]:
+    """Means by area; medians of rrt and ecap, which grow without bound where shear vanishes at a point, and with them
+    their mean on ever finer meshes."""
+    mean = {k: float(np.average(v, weights=area)) for k, v in fields.items()}
+    middle = {k: {"median": _by_area(fields[k], area, 50.0)} for k in ("rrt", "ecap")}
+    return {k: {"mean": mean[k]} for k in ("tawss", "osi", "transverse_wss")} | middle | {
+        "pressure": {"mean": mean["pressure_mean"] / MMHG},
+        "wss": {"peak": _by_area(fields["wss_peak"], area, PEAK_SHEAR)}}
 
 
 def _by_area(values: np.ndarray, area: np.ndarray, percentile: float) -> float:
@@ -152,7 +159,8 @@ def _evidence_rows(case: Vessel, found: Solved) -> Iterator[Row]:
 def _rows(measures: Mapping[str, Mapping[str, float]], suffix: str, row: Row) -> Iterator[Row]:
     for measure, statistics in measures.items():
         for statistic, value in statistics.items():
-            method = row.method if measure != "wss" else row.method.replace("mean", f"{PEAK_SHEAR:.0f}th percentile")
+            read = {"wss": f"{PEAK_SHEAR:.0f}th percentile", "rrt": "median", "ecap": "median"}.get(measure, "mean")
+            method = row.method.replace("wall mean", f"wall {read}")
             yield row.but(measure=measure + suffix, statistic=statistic, value=value, unit=UNITS[measure],
                           method=method)
 

@@ -170,7 +170,7 @@ def _wall(case: Vessel, found: Solved) -> Any:
     triangles = wall_triangles(case.mesh)
     used, numbers = np.unique(triangles, return_inverse=True)
     surface: Any = pyvista.PolyData(case.mesh.points[used], np.insert(numbers.reshape(-1, 3), 0, 3, axis=1).ravel())
-    for name in ("pressure_mean", "pressure_peak", "tawss", "osi", "wss_peak"):
+    for name in ("pressure_mean", "pressure_peak", "tawss", "osi", "rrt", "ecap", "transverse_wss", "wss_peak"):
         surface.point_data[name] = found.on_mesh(getattr(found.cycle, name))[used]
     return surface
 

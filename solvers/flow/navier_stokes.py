@@ -223,7 +223,7 @@ class Flow:
         self.faces = {t: self.nodes.faces(f) for t, f in corners.items()}
         self._operators()
         self._boundaries()
-        self._slope = wall_slope(self.nodes, self.cells.grads, self.faces[self.caps.wall])
+        self.wall_slope = wall_slope(self.nodes, self.cells.grads, self.faces[self.caps.wall])
         self._response = self._respond()
 
     @property
@@ -493,7 +493,7 @@ class Flow:
 
     def traction(self, state: State) -> np.ndarray:
         """Wall shear stress vectors at the wall's vertices (vertices, 3), Pa; zero elsewhere."""
-        rate = self._slope.rate(state.u)
+        rate = self.wall_slope.rate(state.u)
         if self.fluid.law is None:
             return self.fluid.viscosity * rate
         return self.fluid.law.viscosity(np.linalg.norm(rate, axis=1))[:, None] * rate

@@ -231,3 +231,18 @@ def test_a_changed_unit_is_refused():
     nothing = evidence(edges={})
     with pytest.raises(BadInput):
         compare([old], [old.but(unit="Pa")], nothing, nothing)
+
+
+@pytest.mark.parametrize(("measure", "statistic", "unit"), [("rrt", "median", "1/Pa"), ("ecap", "median", "1/Pa"),
+                                                            ("transverse_wss", "mean", "Pa")])
+def test_indices_of_shear_are_judged_as_shear_is(measure, statistic, unit):
+    """An interval by the mesh, held above zero, and screening where it is wide."""
+    row = Row(stage="simulate_flow", region="iliac_artery_left", measure=measure, statistic=statistic, value=0.5,
+              unit=unit)
+
+    def found(coarse):
+        known = evidence(edges={}, coarse={("iliac_artery_left", "", measure, statistic): coarse}, refinement=2.0)
+        return judged(row, known, MeasureConfig())
+
+    assert (found(0.51).quality, found(0.51).sources, found(0.9).quality) == ("ok", "mesh", "screening")
+    assert found(2.5).low == 0.0

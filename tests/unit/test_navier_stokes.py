@@ -185,6 +185,12 @@ def test_a_pulse_repeats_itself():
     assert len(found.snapshots) == 4
     assert found.osi.max() <= 0.5
     assert (found.wss_peak >= found.tawss - 1e-12).all()
+    wall = flow.wall_vertices
+    sheared = wall[found.tawss[wall] > 0]  # not where a cell has no node off the wall
+    np.testing.assert_allclose((found.rrt * (1 - 2 * found.osi) * found.tawss)[sheared], 1, rtol=1e-6)
+    assert found.transverse_wss[wall].max() < found.tawss[wall].max()
+    for field in (found.tawss, found.rrt, found.ecap, found.transverse_wss):
+        assert not np.delete(field, wall).any()
 
 
 def test_probes_read_a_linear_field(tube):

@@ -94,7 +94,12 @@ def test_rows_have_units_places_and_methods(done):
     drop = rows["L1", "pressure_drop", "mean"]
     assert drop.unit == "mmHg" and "before" in drop.method and "behind" in drop.method
     assert rows["L1", "pressure_drop_network", "mean"].value != drop.value
-    assert 0 < rows["common_iliac_artery_left", "osi", "mean"].value < 0.5
+    shear = {m: rows["common_iliac_artery_left", m, s] for m, s in (
+        ("tawss", "mean"), ("osi", "mean"), ("transverse_wss", "mean"), ("rrt", "median"), ("ecap", "median"))}
+    assert 0 < shear["osi"].value < 0.5 and 0 < shear["transverse_wss"].value < shear["tawss"].value
+    assert shear["rrt"].value > 0.3 / shear["tawss"].value and shear["ecap"].value > 0
+    assert [shear[m].unit for m in ("rrt", "ecap", "transverse_wss")] == ["1/Pa", "1/Pa", "Pa"]
+    assert "wall median" in shear["rrt"].method and "wall mean" in shear["transverse_wss"].method
     assert rows["inlet", "inlet_flow", "mean"].value == pytest.approx(
         rows["common_iliac_artery_left", "outlet_flow", "mean"].value, rel=1e-6)
     speed = rows["L1", "velocity", "peak"].value
@@ -116,7 +121,8 @@ def test_curves_have_one_schema(done):
 
 def test_fields_are_marked_and_true_to_the_mesh(done):
     wall = formats.read_mesh(done[1].wall, "m")
-    assert {"pressure_mean", "pressure_peak", "tawss", "osi", "wss_peak"} <= set(wall.point_data.keys())
+    assert {"pressure_mean", "pressure_peak", "tawss", "osi", "rrt", "ecap", "transverse_wss",
+            "wss_peak"} <= set(wall.point_data.keys())
     z = 1000 * wall.points[:, 2]
     throat, wide = abs(z - MIDDLE) < 2, z > 50
     assert wall["tawss"][throat].mean() > 3 * wall["tawss"][wide].mean()
