@@ -55,6 +55,8 @@ class Rule:
 RULES = {
     "pressure_drop": Rule("ratio", 2.0),
     "distal_to_proximal_ratio": Rule("difference", 2.0, (0.0, float("inf"))),
+    "peripheral_ffr": Rule("difference", 2.0, (0.0, float("inf"))),
+    "hyperaemic_ratio": Rule("difference", 2.0, (0.0, float("inf"))),
     "pressure": Rule("difference", 2.0),
     "velocity": Rule("ratio", 2.0, (0.0, float("inf"))),
     "tawss": Rule("ratio", 1.0, (0.0, float("inf"))),
@@ -69,6 +71,8 @@ for the wall's triangles are flat whatever the order of the velocity."""
 
 BESIDE = ("_network", "_pulse_wave")
 """Ends the name of a measure of the 0D or 1D model, which have edges but no mesh."""
+RATIOS = ("distal_to_proximal_ratio", "peripheral_ffr", "hyperaemic_ratio")
+"""Read at several places by the full model, at one by the network, whose edges serve for all."""
 SHEAR = ("tawss", "wss", "osi", "rrt", "ecap", "transverse_wss")
 EVIDENCE = ("mass_imbalance", "cycle_change")
 ON_EDGES = "Difference to baseline; segmentation: difference on each of the three edges of the lumen, which both share"
@@ -192,7 +196,8 @@ def _spreads(row: Row, rule: Rule, known: Evidence) -> list[Spread]:
 
 
 def _on_edges(row: Row, rule: Rule, known: Evidence) -> Contours | None:
-    edges = known.edges.get((*_key(row)[:2], _quantity(row), row.statistic))
+    statistic = "mean" if _quantity(row) in RATIOS else row.statistic
+    edges = known.edges.get((*_key(row)[:2], _quantity(row), statistic))
     return None if edges is None or row.value is None else on_full_model(row.value, edges, rule.scale)
 
 

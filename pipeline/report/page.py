@@ -35,7 +35,10 @@ from pipeline.table import Row, read_rows
 from solvers.units import MMHG
 
 HEADLINES = (("percent_diameter_stenosis", ""), ("minimal_diameter", ""),
-             ("pressure_drop", "peak"), ("pressure_drop", "mean"), ("distal_to_proximal_ratio", ""), ("tawss", "mean"))
+             ("pressure_drop", "peak"), ("pressure_drop", "mean"), ("distal_to_proximal_ratio", ""),
+             ("peripheral_ffr", "10_to_20_mm"), ("hyperaemic_ratio", "10_to_20_mm"), ("tawss", "mean"))
+GREY_ZONE = (0.76, 0.80)
+"""Of coronary FFR (Norgaard 2019, doi:10.1148/ryct.2019190050)."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +130,22 @@ def _warnings(rows: Sequence[Row], changed: Mapping[str, Sequence[Row]], sidecar
             measures = sorted({words(r.measure) for r in found if r.quality == quality})
             if measures:
                 notes.append(f"Results{where} {text}: {escape('; '.join(measures))}.")
+    notes += [_grey(r) for r in rows if _is_grey(r)]
     open_ended = sorted({words(r.measure) for r in rows if r.stage == "simulate_flow" and r.value is not None
                          and not r.sources and r.lesion})
     if open_ended:
         notes.append(f"No interval could be given for: {escape('; '.join(open_ended))}.")
     return notes
+
+
+def _is_grey(row: Row) -> bool:
+    return row.measure == "peripheral_ffr" and row.statistic == "10_to_20_mm" and row.value is not None \
+        and GREY_ZONE[0] <= round(row.value, 2) <= GREY_ZONE[1]
+
+
+def _grey(row: Row) -> str:
+    return f"{escape(place_of(row))}: {escape(words(row.measure))}, {value_html(row)}, lies in what is a grey zone " \
+           f"for coronary arteries, {GREY_ZONE[0]:.2f} to {GREY_ZONE[1]:.2f}; for legs no cut-off is agreed."
 
 
 def _notes(notes: Sequence[str]) -> str:

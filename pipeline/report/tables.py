@@ -10,6 +10,8 @@ NARROW = "\u202f"
 LABELS = {
     "pressure_drop": "Pressure drop across the lesion",
     "distal_to_proximal_ratio": "Distal-to-proximal pressure ratio, at rest",
+    "peripheral_ffr": "Peripheral fractional flow reserve (legs' beds dilated; computed)",
+    "hyperaemic_ratio": "Distal-to-proximal pressure ratio while the legs' beds are dilated (not FFR)",
     "distal_to_proximal": "Distal-to-proximal pressure ratio, at rest",
     "tawss": "Time-averaged wall shear stress",
     "wss": "Wall shear stress",
@@ -37,7 +39,7 @@ LABELS = {
 STATISTICS = {"p99": "99th percentile", "p95": "95th percentile", "p01": "1st percentile", "p98": "98th percentile",
               "max": "maximum", "min": "minimum", "mean": "mean", "peak": "peak", "value": "", "median": "median",
               "difference": "difference to baseline", "auc": "area under the curve", "cmax": "maximum",
-              "tmax": "time of the maximum"}
+              "tmax": "time of the maximum", "10_to_20_mm": "10 to 20 mm behind"}
 UNITS = {"1": "", "-": "", "percent": "%", "mm2": "mm²", "mm^2": "mm²", "m2": "m²", "m^2": "m²", "m3/s": "m³/s",
          "m^3/s": "m³/s", "mL/s": "mL/s", "mg*h/L": "mg·h/L", "mg.h/L": "mg·h/L", "degC": "°C", "um": "µm"}
 QUALITY = {"ok": "", "screening": "screening only", "not_resolved": "not resolved", "refused": "refused"}

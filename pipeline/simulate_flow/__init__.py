@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pipeline import formats
 from pipeline.lumen_mesh import read_lumen_mesh
-from pipeline.simulate_flow import outside, results, vessel, waves
-from pipeline.simulate_flow.outside import Outside
+from pipeline.simulate_flow import outside, results, state, vessel, waves
+from pipeline.simulate_flow.outside import Outside, State
 from pipeline.simulate_flow.vessel import Vessel
 from pipeline.simulate_flow.waves import LeftOut, One
 from pipeline.stage import Config, Files, Report, tell
 from pipeline.table import write_rows
-from solvers.flow import circuit, navier_stokes, network, outlets
+from solvers.flow import circuit, hyperaemia, navier_stokes, network, outlets
 from solvers.flow.navier_stokes import Fluid
 from solvers.flow.outlets import Rest
 from solvers.flow.pulsatile import Cycles
@@ -25,7 +25,7 @@ from solvers.units import Density, FlowRate, Pressure, Quantity, Time, Viscosity
 
 VERSION = 1
 SOURCES = [*navier_stokes.SOURCES, *network.SOURCES, *circuit.SOURCES, *outlets.SOURCES,
-           *waves.SOURCES]
+           *hyperaemia.SOURCES, *state.SOURCES, *waves.SOURCES]
 YEAR = 365.25 * 86400.0
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class SimulateFlowConfig(Config):
     age: Time | None = None
     """As "64 year"."""
     sex: Literal["male", "female"] | None = None
+    state: State = "rest"
+    """Hyperaemia: the legs' small vessels held open as by papaverine; the ratio across a lesion is peripheral FFR."""
     wave_speed: Speed | None = None
     """Of pressure waves in all vessels of the 1D model, at the image's pressure; else by each vessel's radius."""
 
@@ -92,6 +94,7 @@ class SimulateFlowReport(Report):
     mass_imbalance: float
     largest_cfl: float
     was_tuned: bool
+    state: State
     inlet_flow_l_per_min: float
     systolic_mmhg: float
     mean_mmhg: float
@@ -111,8 +114,8 @@ def simulate_flow(inputs: SimulateFlowInputs, config: SimulateFlowConfig,
     tree, lesions = formats.read_tree(inputs.centrelines), formats.read_lesions(inputs.lesions)
     fluid = Fluid(float(config.density), float(config.viscosity))
     walls = waves.elasticity(config.wave_speed, fluid)
-    around = outside.read(inputs.outlets, tree) if inputs.outlets else \
-        outside.tuned(tree, lesions, fluid, _rest(inputs, config), config.inlet_waveform)
+    around = outside.read(inputs.outlets, tree, config.state) if inputs.outlets else \
+        outside.tuned(tree, lesions, fluid, _rest(inputs, config), config.inlet_waveform, config.state)
     for line in around.assumed if not inputs.outlets else ():
         tell(f"  simulate_flow: {line}")
     case = Vessel(mesh, tree, tuple(lesions), fluid, around)
@@ -151,7 +154,7 @@ def _report(inputs: SimulateFlowInputs, case: Vessel, found: vessel.Solved, one:
     return SimulateFlowReport(
         n_tets=len(case.mesh.tets), n_velocity_nodes=found.n_nodes, time_step_ms=1e3 * found.time_step,
         n_cycles=evidence["n_cycles"], cycle_change=evidence["change"], mass_imbalance=evidence["imbalance"],
-        largest_cfl=evidence["largest_cfl"], was_tuned=inputs.outlets is None,
+        largest_cfl=evidence["largest_cfl"], was_tuned=inputs.outlets is None, state=around.state,
         inlet_flow_l_per_min=6e4 * around.pulse.mean, systolic_mmhg=p["systolic"], mean_mmhg=p["mean"],
         diastolic_mmhg=p["diastolic"], target_systolic_mmhg=wanted["systolic"],
         target_diastolic_mmhg=wanted["diastolic"], exhausted_beds=list(around.exhausted),

@@ -1,16 +1,18 @@
 """What lies beyond the mesh: the inflow and the outlets' Windkessels, tuned or as a file holds them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from pipeline import formats
 from solvers.errors import BadInput
-from solvers.flow import network, outlets
+from solvers.flow import hyperaemia, network, outlets
+from solvers.flow.hyperaemia import Dilated
 from solvers.flow.navier_stokes import Fluid
+from solvers.flow.network import Network
 from solvers.flow.outlets import Rest, Tuned
 from solvers.flow.pulse import Pulse
 from solvers.flow.windkessel import Windkessel
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from pipeline.simulate_flow.vessel import Solved, Vessel
     from pipeline.simulate_flow.waves import LeftOut, One
 
+State = Literal["rest", "hyperaemia"]
+
 
 @dataclass(frozen=True)
 class Outside:
@@ -27,7 +31,8 @@ class Outside:
 
     targets and achieved: systolic, mean, diastolic pressure at the inlet, Pa (mean
     None where none was measured); exhausted: names of beds that cannot widen
-    enough; assumed: what nobody measured, a sentence each.
+    enough; assumed: what nobody measured, a sentence each. dilated: leaves whose
+    bed is held open in the state of hyperaemia; targets are those of rest then.
     """
 
     beds: Mapping[int, Windkessel]
@@ -38,20 +43,38 @@ class Outside:
     achieved: Mapping[str, float]
     exhausted: tuple[str, ...]
     assumed: tuple[str, ...]
+    state: State = "rest"
+    dilated: tuple[int, ...] = ()
 
 
-def tuned(tree: Tree, lesions: Sequence[Lesion], fluid: Fluid, rest: Rest, waveform: Sequence[float]) -> Outside:
-    """Outlets that meet the person's pressures and flows on the 0D network.
+def tuned(tree: Tree, lesions: Sequence[Lesion], fluid: Fluid, rest: Rest, waveform: Sequence[float],
+          state: State = "rest") -> Outside:
+    """Outlets that meet the person's pressures and flows at rest on the 0D network, then brought to the state.
 
-    Raises BadInput `bad_waveform` when the waveform is not of a forward flow.
+    Raises BadInput `bad_waveform` when the waveform is not of a forward flow, `no_leg` when no bed can be dilated.
     """
     wanted = outlets.targets(tree, lesions, rest)
     wave = _wave(waveform, wanted.inflow, 1 / wanted.heart_rate) if len(waveform) else outlets.pulse(wanted)
-    found = outlets.tune(lambda beds: network.build(tree, fluid, lesions, outlets=beds), wanted, wave)
+
+    def build(beds: Mapping[int, Windkessel]) -> Network:
+        return network.build(tree, fluid, lesions, outlets=beds)
+
+    found = outlets.tune(build, wanted, wave)
     names = network.outlet_names(tree)
-    return Outside(found.outlets, wanted.beds, wanted.flows, wave,
+    rested = Outside(found.outlets, wanted.beds, wanted.flows, wave,
                    {"systolic": wanted.systolic, "mean": wanted.mean, "diastolic": wanted.diastolic},
                    _achieved(found), tuple(names[i] for i in found.exhausted), (*wanted.told, *found.told))
+    return rested if state == "rest" else _dilated(rested, hyperaemia.dilate(build, found, wave))
+
+
+def _dilated(rested: Outside, found: Dilated) -> Outside:
+    p = found.periodic.at(found.network.circuit.inlet)
+    achieved = {"systolic": float(p.max()), "mean": float(p.mean()), "diastolic": float(p.min())}
+    told = (f"Hyperaemia: resistances of the legs' small vessels are those of rest without a stenosis over "
+            f"{found.factor:g}, the mean pressure at the inlet that of rest; the inflow rises from "
+            f"{6e4 * rested.pulse.mean:.2f} to {6e4 * found.pulse.mean:.2f} L/min. Organs stay at rest.")
+    return replace(rested, beds=found.outlets, flows=found.flows, pulse=found.pulse, achieved=achieved,
+                   assumed=(*rested.assumed, told), state="hyperaemia", dilated=found.leaves)
 
 
 def _achieved(found: Tuned) -> dict[str, float]:
@@ -67,10 +90,10 @@ def _wave(form: Sequence[float], mean: float, period: float) -> Pulse:
     return Pulse(period, values * mean / values.mean())
 
 
-def read(path: Path, tree: Tree) -> Outside:
+def read(path: Path, tree: Tree, state: State = "rest") -> Outside:
     """The outlets and the inflow of an outlets.json, for the same leaves.
 
-    Raises BadInput `outlets_differ` when the file is of another tree.
+    Raises BadInput `outlets_differ` when the file is of another tree, `state_differs` when it is of another state.
     """
     content = formats.read_json(path)
     if content.get("unit") != "SI":
@@ -79,12 +102,16 @@ def read(path: Path, tree: Tree) -> Outside:
     if {i["branch"] for i in items} != set(tree.leaves):
         raise BadInput("outlets_differ", f"{path.name} has outlets on branches {sorted(i['branch'] for i in items)}",
                        f"one for each leaf: {tree.leaves}", "Give the outlets of the same case's baseline.")
+    if content.get("state", "rest") != state:
+        raise BadInput("state_differs", f"{path.name} is of {content.get('state', 'rest')}", f"outlets of {state}",
+                       "A variant is compared with its baseline in one state: run both with the same setting.")
     inlet = content["inlet"]
     return Outside(
         {i["branch"]: Windkessel(i["proximal"], i["distal"], i["compliance"], i["venous"]) for i in items},
         {i["branch"]: i["bed"] for i in items}, {i["branch"]: i["target_flow"] for i in items},
         Pulse(inlet["period"], np.array(inlet["flow"])), content["targets"], content["achieved"]["0D"],
-        tuple(content["exhausted"]), tuple(content["assumed"]))
+        tuple(content["exhausted"]), tuple(content["assumed"]), state,
+        tuple(i["branch"] for i in items if i.get("dilated", False)))
 
 
 def content(case: "Vessel", found: "Solved", one: "One | LeftOut") -> dict[str, Any]:
@@ -97,10 +124,11 @@ def content(case: "Vessel", found: "Solved", one: "One | LeftOut") -> dict[str, 
         bed = around.beds[b.branch]
         items.append({"name": b.name, "branch": b.branch, "tag": b.tag, "bed": around.feeds[b.branch],
                       "proximal": bed.proximal, "distal": bed.distal, "compliance": bed.compliance,
-                      "venous": bed.venous, "target_flow": around.flows[b.branch],
+                      "venous": bed.venous, "dilated": b.branch in around.dilated,
+                      "target_flow": around.flows[b.branch],
                       "mean_flow": float(found.cycle.flow[b.tag].mean())})
     achieved = {"0D": dict(around.achieved), "3D": found.pressures}
-    return {"unit": "SI", "outlets": items,
+    return {"unit": "SI", "state": around.state, "outlets": items,
             "inlet": {"name": case.mesh.inlet.name, "mean_flow": around.pulse.mean, "period": around.pulse.period,
                       "flow": around.pulse.flow.tolist()},
             "targets": dict(around.targets), "achieved": achieved | one.achieved,

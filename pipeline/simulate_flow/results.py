@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.simulate_flow import state
+from pipeline.simulate_flow.state import BEHIND
 from pipeline.simulate_flow.vessel import INLET, Solved, Vessel, Zero, sites, wall_triangles
 from pipeline.simulate_flow.waves import MODEL, Curves, LeftOut, One
 from pipeline.table import Row
@@ -17,8 +19,10 @@ from solvers.geometry.centrelines import Lesion
 from solvers.units import MMHG
 
 ML = 1e6  # from m^3
-UNITS = {"pressure_drop": "mmHg", "distal_to_proximal_ratio": "1", "velocity": "m/s", "tawss": "Pa", "wss": "Pa",
+UNITS = {"pressure_drop": "mmHg", "distal_to_proximal_ratio": "1", "peripheral_ffr": "1", "hyperaemic_ratio": "1",
+         "velocity": "m/s", "tawss": "Pa", "wss": "Pa",
          "osi": "1", "rrt": "1/Pa", "ecap": "1/Pa", "transverse_wss": "Pa", "pressure": "mmHg"}
+PULLED = "10_to_20_mm"
 PEAK_SHEAR = 99.0
 """Percentile over a region's wall that stands for its largest shear."""
 
@@ -40,7 +44,8 @@ NETWORK = Model("0D network", "_network")
 def networks(case: Vessel) -> dict[str, Zero]:
     """The 0D model on the three contours (nominal, inner, outer), with the same outlets and inflow on all."""
     found = network.on_contours(case.tree, case.fluid, case.lesions, case.around.beds, case.around.pulse)
-    return {name: Zero(net, beat, network.results(net, beat)) for name, (net, beat) in found.items()}
+    return {name: Zero(net, beat, state.named(case.tree, case.around, case.lesions, network.results(net, beat)))
+            for name, (net, beat) in found.items()}
 
 
 def of_vessel(case: Vessel, found: Solved) -> Results:
@@ -52,9 +57,19 @@ def of_vessel(case: Vessel, found: Solved) -> Results:
 def _of_lesion(case: Vessel, found: Solved, lesion: Lesion) -> dict[str, dict[str, float]]:
     proximal, distal = (found.probe(f"{lesion.id}_{side}") for side in ("proximal", "distal"))
     drop = (proximal - distal) / MMHG
+    inlet = float(found.probe(INLET).mean())
+    ratio = {"mean": float(distal.mean()) / inlet} | {k: p / inlet for k, p in _pulled(found, lesion).items()}
     return {"pressure_drop": {"mean": float(drop.mean()), "peak": float(drop.max())},
-            "distal_to_proximal_ratio": {"mean": float(distal.mean() / found.probe(INLET).mean())},
+            state.ratio_of(case.tree, case.around, lesion): ratio,
             "velocity": {"peak": _peak_velocity(case, found, lesion)}}
+
+
+def _pulled(found: Solved, lesion: Lesion) -> dict[str, float]:
+    """Mean pressure 10 to 20 mm behind a lesion (as far as its branch goes; at its end, where that is nearer), and the
+    least from its start on, Pa."""
+    behind, pressure = found.pullbacks[lesion.id]
+    here = behind >= min(BEHIND[0], behind[-1])
+    return {PULLED: float(pressure[here].mean()), "min": float(pressure.min())}
 
 
 def _peak_velocity(case: Vessel, found: Solved, lesion: Lesion) -> float:
@@ -167,7 +182,8 @@ def _rows(measures: Mapping[str, Mapping[str, float]], suffix: str, row: Row) ->
 
 def _said(case: Vessel, lesion: Lesion) -> str:
     at = stations(case.tree, lesion)
-    return (f"static pressure at rest {lesion.start - at.proximal_abscissa:.1f} mm before and "
+    condition = "at rest" if case.around.state == "rest" else "with the legs' beds dilated"
+    return (f"static pressure {condition} {lesion.start - at.proximal_abscissa:.1f} mm before and "
             f"{at.distal_abscissa - lesion.end:.1f} mm behind the lesion, ratio to the inlet's")
 
 

@@ -1,6 +1,6 @@
 """The 3D side: the vessel's discrete problem, its beat, where it is read, its fields."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ import pyvista
 
 from pipeline import formats
 from pipeline.simulate_flow.outside import Outside
+from pipeline.simulate_flow.state import BEHIND
 from pipeline.stage import checkpoints, tell
 from solvers.flow import navier_stokes, pulsatile
 from solvers.flow.circuit import Periodic
@@ -61,10 +62,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Solved:
-    """The last beat of the 3D model. Fields are in the order of the mesh's points; probes by name (t,) Pa."""
+    """The last beat of the 3D model. Fields are in the order of the mesh's points; probes by name (t,) Pa.
+
+    pullbacks: lesion to places along its branch, mm behind its end (k,), and mean pressure over the beat there, Pa
+    (k,).
+    """
 
     cycle: Pulsatile
     places: tuple[Place, ...]
+    pullbacks: Mapping[str, tuple[np.ndarray, np.ndarray]]
     original: np.ndarray
     time_step: float
     n_nodes: int
@@ -94,8 +100,7 @@ def solve(case: Vessel, zero: Zero, time_step: float, cycles: Cycles) -> Solved:
     caps = Caps(mesh.wall.tag, mesh.inlet.tag, {b.tag: case.around.beds[b.branch] for b in mesh.outlets})
     flow = Flow(domain, caps, case.fluid, Stepping(dt=pulse.period / n, most_cfl=MOST_CFL))
     where = places(case)
-    weights = pulsatile.sampling(flow, np.array([p.centre for p in where]), np.array([p.normal for p in where]),
-                                 np.array([p.radius for p in where]))
+    weights = _weights(flow, where)
     kept = checkpoints() / "progress.npz"
     start = Progress.read(kept) if kept.is_file() else Progress(0, _start(flow, case, zero, n))
 
@@ -105,7 +110,22 @@ def solve(case: Vessel, zero: Zero, time_step: float, cycles: Cycles) -> Solved:
         tell(f"  simulate_flow: beat {progress.n_cycles} done{changed}")
 
     found = pulsatile.solve(flow, pulse, start, weights, cycles, offer)
-    return Solved(found, where, flow.original, flow.stepping.dt, len(flow.nodes.points))
+    pulled = {x.id: _pulled(flow, case, x, found.pressure_mean) for x in case.lesions}
+    return Solved(found, where, pulled, flow.original, flow.stepping.dt, len(flow.nodes.points))
+
+
+def _weights(flow: Flow, where: Sequence[Place]) -> np.ndarray:
+    return pulsatile.sampling(flow, np.array([p.centre for p in where]), np.array([p.normal for p in where]),
+                              np.array([p.radius for p in where]))
+
+
+def _pulled(flow: Flow, case: Vessel, lesion: Lesion, pressure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A field (n,) read every millimetre from the lesion's start to 20 mm behind it, or where its branch ends."""
+    branch = case.tree.branches[lesion.branch]
+    cut = branch.abscissa[np.isfinite(branch.area)]
+    end = max(min(lesion.end + BEHIND[1], float(cut[-1]) if len(cut) else branch.length), lesion.abscissa)
+    along = np.linspace(lesion.start, end, max(2, int(np.ceil(end - lesion.start)) + 1))
+    return along - lesion.end, _weights(flow, [_place("", branch, float(s)) for s in along]) @ pressure
 
 
 def _start(flow: Flow, case: Vessel, zero: Zero, n: int) -> State:

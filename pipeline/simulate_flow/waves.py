@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.simulate_flow import state
+from pipeline.simulate_flow.outside import Outside
 from pipeline.simulate_flow.vessel import Vessel
 from solvers.errors import AnatwinError, BadInput
 from solvers.flow import pulse_wave, pulse_wave_tree
@@ -30,15 +32,18 @@ Curves = dict[str, tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class One:
-    """The 1D model of the nominal tree and its beat; assumed: what nobody measured of its walls."""
+    """The 1D model of the nominal tree and its beat; around: inflow and outlets; assumed: what nobody measured of its
+    walls."""
 
     traced: Traced
     waves: Waves
+    around: Outside
     assumed: tuple[str, ...]
 
     @cached_property
     def numbers(self) -> dict[str, Results]:
-        return {MODEL: pulse_wave_tree.results(self.traced, self.waves)}
+        found = pulse_wave_tree.results(self.traced, self.waves)
+        return {MODEL: state.named(self.traced.tree, self.around, self.traced.lesions, found)}
 
     @property
     def curves(self) -> Curves:
@@ -102,7 +107,7 @@ def solve(case: Vessel, walls: Elasticity) -> One | LeftOut:
     around, pressure = case.around, case.around.achieved["mean"]
     try:
         traced = pulse_wave_tree.from_tree(case.tree, case.fluid, walls, around.beds, case.lesions, pressure=pressure)
-        return One(traced, pulse_wave.solve(traced.network, around.pulse), _assumed(walls, pressure))
+        return One(traced, pulse_wave.solve(traced.network, around.pulse), around, _assumed(walls, pressure))
     except AnatwinError as error:
         return LeftOut(error.code, error.happened, error.hint)
 

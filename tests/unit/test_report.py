@@ -260,3 +260,14 @@ def test_a_cohort_lists_failures_with_their_reason(tmp_path):
     html = (tmp_path / "report.html").read_text()
     assert html.index("sub-01") < html.index("sub-02") and 'href="sub-01/report.html"' in html
     assert "No &lt;bright&gt; vessel" in html and "no_contrast" in html and "1 failed, 1 ok" in html
+
+
+@pytest.mark.parametrize(("value", "told"), [(0.78, True), (0.804, True), (0.81, False), (0.7, False)])
+def test_the_grey_zone_is_named_and_not_judged(tmp_path, value, told):
+    home = write_case(tmp_path / "sub-01", until="flow")
+    ratio = flow_rows()[2].but(measure="peripheral_ffr", statistic="10_to_20_mm", value=value)
+    with_rows(home, [*flow_rows()[:2], ratio])
+    html = page_of(home)
+    assert ("for legs no cut-off is agreed" in html) == told
+    assert "Peripheral fractional flow reserve" in html and "10 to 20 mm behind" in html
+    assert "at rest" not in section(html, "Lesions")

@@ -108,6 +108,44 @@ def test_rows_have_units_places_and_methods(done):
     assert 0.8 * inflow / throat < speed < 2.5 * inflow / throat
 
 
+def test_the_ratio_is_read_behind_the_lesion_and_where_it_is_least(done):
+    """Pressure comes back behind the throat; the network's edges serve all three readings."""
+    rows = {(r.measure, r.statistic): r for r in read_rows(done[1].measurements) if r.lesion}
+    mean, behind, least = (rows["distal_to_proximal_ratio", s] for s in ("mean", "10_to_20_mm", "min"))
+    assert least.value < behind.value == pytest.approx(mean.value, abs=0.02)
+    assert behind.value < 1 and "at rest" in behind.method
+    known = Evidence(edges_of(formats.read_json(done[1].haemodynamics)), {}, None, True)
+    spans = [(r.high - r.low) for r in (judged(x, known, MeasureConfig()) for x in (mean, behind, least))]
+    assert spans == pytest.approx([spans[0]] * 3, rel=1e-9) and spans[0] > 0
+
+
+@pytest.fixture(scope="module")
+def hyperaemic(tmp_path_factory):
+    """Two beats with the leg's bed dilated, in few steps: what it is called, not how good it is."""
+    home = tmp_path_factory.mktemp("hyperaemia")
+    quick = QUICK.but(state="hyperaemia", time_step="40 ms", most_cycles=2)
+    return run(simulate_flow, write_inputs(home / "given"), quick, home / "simulate_flow")
+
+
+def test_hyperaemia_has_its_own_name_inflow_and_outlets(done, hyperaemic):
+    rows = {(r.measure, r.statistic): r for r in read_rows(hyperaemic.measurements) if r.lesion}
+    assert not any(m.startswith("distal_to_proximal") for m, _ in rows)
+    assert {s for m, s in rows if m == "peripheral_ffr"} == {"mean", "10_to_20_mm", "min"}
+    assert ("peripheral_ffr_network", "mean") in rows and ("peripheral_ffr_pulse_wave", "mean") in rows
+    rest = {(r.measure, r.statistic): r.value for r in read_rows(done[1].measurements) if r.lesion}
+    assert rows["peripheral_ffr", "mean"].value < rest["distal_to_proximal_ratio", "mean"] - 0.005
+    assert ("", "L1", "peripheral_ffr", "mean") in edges_of(formats.read_json(hyperaemic.haemodynamics))
+    before, after = (formats.read_json(x.outlets) for x in (done[1], hyperaemic))
+    assert after["inlet"]["mean_flow"] > 1.5 * before["inlet"]["mean_flow"]
+    assert after["achieved"]["0D"]["mean"] == pytest.approx(before["achieved"]["0D"]["mean"], abs=0.1 * MMHG)
+    assert after["outlets"][0]["dilated"] and not before["outlets"][0]["dilated"]
+    again = package.outside.read(hyperaemic.outlets, tree(), "hyperaemia")
+    assert again.state == "hyperaemia" and again.dilated == (0,)
+    with pytest.raises(BadInput) as caught:
+        package.outside.read(hyperaemic.outlets, tree())
+    assert caught.value.code == "state_differs"
+
+
 def test_curves_have_one_schema(done):
     with done[1].curves.open() as file:
         lines = list(csv.DictReader(file))
