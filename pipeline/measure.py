@@ -37,7 +37,7 @@ from solvers.statistics.uncertainty import (
     on_full_model,
 )
 
-VERSION = 1
+VERSION = 2
 SOURCES = ["Roache 1994 (grid convergence index), doi:10.1115/1.2910291"]
 
 Key = tuple[str, str, str, str]  # region, lesion, measure, statistic
@@ -58,6 +58,9 @@ RULES = {
     "peripheral_ffr": Rule("difference", 2.0, (0.0, float("inf"))),
     "hyperaemic_ratio": Rule("difference", 2.0, (0.0, float("inf"))),
     "pressure": Rule("difference", 2.0),
+    "residence_time": Rule("ratio", 2.0, (0.0, float("inf"))),
+    "energy_loss": Rule("ratio", 2.0),
+    "viscous_dissipation": Rule("ratio", 1.0, (0.0, float("inf"))),
     "velocity": Rule("ratio", 2.0, (0.0, float("inf"))),
     "tawss": Rule("ratio", 1.0, (0.0, float("inf"))),
     "wss": Rule("ratio", 1.0, (0.0, float("inf"))),
@@ -74,7 +77,7 @@ BESIDE = ("_network", "_pulse_wave")
 RATIOS = ("distal_to_proximal_ratio", "peripheral_ffr", "hyperaemic_ratio")
 """Read at several places by the full model, at one by the network, whose edges serve for all."""
 SHEAR = ("tawss", "wss", "osi", "rrt", "ecap", "transverse_wss")
-EVIDENCE = ("mass_imbalance", "cycle_change")
+EVIDENCE = ("mass_imbalance", "cycle_change", "wall_shear_change", "energy_unaccounted")
 ON_EDGES = "Difference to baseline; segmentation: difference on each of the three edges of the lumen, which both share"
 ON_SHARED_CELLS = f"{ON_EDGES}; mesh: difference on the fine and on the coarse cells, which both share."
 ON_OWN_CELLS = f"{ON_EDGES}; mesh: both meshes' half-widths in quadrature."
@@ -124,13 +127,14 @@ class MeasureReport(Report):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a flow beside its values: the 0D edges, the coarse values, the meshes' ratio, its rest, and
-    whether both meshes have the cells of the baseline's."""
+    """What is known of a flow beside its values: the 0D edges, the coarse values, the meshes' ratio, whether pressure
+    and flow repeat, and the wall's mean shear; whether both meshes have the cells of the baseline's."""
 
     edges: Mapping[Key, Contours]
     coarse: Mapping[Key, float]
     refinement: float | None
     is_periodic: bool
+    wall_repeats: bool = True
     shares_cells: bool = False
 
 
@@ -177,7 +181,8 @@ def judged(row: Row, known: Evidence, config: MeasureConfig) -> Row:
     bearable = config.largest_grid_error * abs(row.value or 0.0)
     is_rough = any(s.source == "mesh" and s.above > bearable for s in spreads)
     is_untold = bool(known.coarse) and known.refinement is None
-    if row.quality == "ok" and ((row.measure in SHEAR and (is_rough or is_untold)) or not known.is_periodic):
+    is_open = row.measure in SHEAR and (is_rough or is_untold or not known.wall_repeats)
+    if row.quality == "ok" and (is_open or not known.is_periodic):
         return row.but(quality="screening")
     return row
 
@@ -236,8 +241,9 @@ def _evidence(haemodynamics: Path | None, coarse: Path | None, boundaries: Path 
         if refinement < LEAST_REFINEMENT:
             tell(f"  measure: the meshes are too alike ({refinement:.2f}) to tell an error; shear is marked screening")
             refinement = None
-    is_periodic = haemodynamics is None or bool(content.get("evidence", {}).get("is_periodic", False))
-    return Evidence(edges_of(content) if content else {}, values, refinement, is_periodic, shares)
+    told = content.get("evidence", {})
+    is_periodic, wall = (haemodynamics is None or bool(told.get(k, False)) for k in ("is_periodic", "wall_repeats"))
+    return Evidence(edges_of(content) if content else {}, values, refinement, is_periodic, wall, shares)
 
 
 def edges_of(haemodynamics: Mapping[str, Any]) -> dict[Key, Contours]:

@@ -92,7 +92,8 @@ def network(drop=18.0, spread=0.2):
                                    "distal_to_proximal_ratio": {"mean": 1 - d / 95}}},
                 "regions": {"iliac_artery_left": {"tawss": {"mean": 1.8 * (d / drop) ** 0.5}}}}
     return {"models": {"0D": {"nominal": case(drop), "inner": case(drop * (1 + spread)),
-                              "outer": case(drop * (1 - spread))}}, "evidence": {"is_periodic": True}}
+                              "outer": case(drop * (1 - spread))}},
+            "evidence": {"is_periodic": True, "wall_repeats": True}}
 
 
 def write_case(home, narrowing=0.5, drop=20.0, until="dose"):

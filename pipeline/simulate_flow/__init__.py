@@ -20,10 +20,10 @@ from pipeline.table import write_rows
 from solvers.flow import circuit, hyperaemia, navier_stokes, network, outlets
 from solvers.flow.navier_stokes import Fluid
 from solvers.flow.outlets import Rest
-from solvers.flow.pulsatile import Cycles
+from solvers.flow.pulsatile import REPEATS, WALL_REPEATS, Cycles
 from solvers.units import Density, FlowRate, Pressure, Quantity, Time, Viscosity, quantity
 
-VERSION = 1
+VERSION = 2
 SOURCES = [*navier_stokes.SOURCES, *network.SOURCES, *circuit.SOURCES, *outlets.SOURCES,
            *hyperaemia.SOURCES, *state.SOURCES, *waves.SOURCES]
 YEAR = 365.25 * 86400.0
@@ -41,8 +41,10 @@ class SimulateFlowConfig(Config):
     """At most; the beat is divided evenly."""
     least_cycles: int = 2
     most_cycles: int = 6
-    periodic_tolerance: float = 0.01
+    periodic_tolerance: float = REPEATS
     """Change of pressure and flow at a cap from one cycle to the next, root mean square, of the largest range."""
+    wall_tolerance: float = WALL_REPEATS
+    """Change of the wall's mean shear from one cycle to the next; one that no longer falls ends the cycles too."""
     snapshots: int = 10
     density: Density = "1060 kg/m^3"
     viscosity: Viscosity = "3.5 mPa*s"
@@ -91,6 +93,7 @@ class SimulateFlowReport(Report):
     time_step_ms: float
     n_cycles: int
     cycle_change: float
+    wall_shear_change: float
     mass_imbalance: float
     largest_cfl: float
     was_tuned: bool
@@ -122,8 +125,9 @@ def simulate_flow(inputs: SimulateFlowInputs, config: SimulateFlowConfig,
     networks, one = results.networks(case), waves.solve(case, walls)
     if isinstance(one, LeftOut):
         tell(f"  simulate_flow: the 1D model is left out ({one.code}): {one.reason}")
-    found = vessel.solve(case, networks["nominal"], float(config.time_step),
-                         Cycles(config.least_cycles, config.most_cycles, config.periodic_tolerance, config.snapshots))
+    cycles = Cycles(config.least_cycles, config.most_cycles, config.periodic_tolerance, config.wall_tolerance,
+                    config.snapshots)
+    found = vessel.solve(case, networks["nominal"], float(config.time_step), cycles)
     numbers = results.of_vessel(case, found)
     vessel.write_fields(outputs.cycle, outputs.wall, case, found)
     formats.write_json(outputs.outlets, outside.content(case, found, one))
@@ -153,7 +157,8 @@ def _report(inputs: SimulateFlowInputs, case: Vessel, found: vessel.Solved, one:
     wanted = results.in_mmhg(around.targets)
     return SimulateFlowReport(
         n_tets=len(case.mesh.tets), n_velocity_nodes=found.n_nodes, time_step_ms=1e3 * found.time_step,
-        n_cycles=evidence["n_cycles"], cycle_change=evidence["change"], mass_imbalance=evidence["imbalance"],
+        n_cycles=evidence["n_cycles"], cycle_change=evidence["change"],
+        wall_shear_change=evidence["wall_change"], mass_imbalance=evidence["imbalance"],
         largest_cfl=evidence["largest_cfl"], was_tuned=inputs.outlets is None, state=around.state,
         inlet_flow_l_per_min=6e4 * around.pulse.mean, systolic_mmhg=p["systolic"], mean_mmhg=p["mean"],
         diastolic_mmhg=p["diastolic"], target_systolic_mmhg=wanted["systolic"],

@@ -15,13 +15,16 @@ from pipeline.simulate_flow.waves import MODEL, Curves, LeftOut, One
 from pipeline.table import Row
 from solvers.flow import network
 from solvers.flow.network import Results, stations
+from solvers.flow.pulsatile import Energy
 from solvers.geometry.centrelines import Lesion
+from solvers.geometry.lumen_mesh import EXTENSION
 from solvers.units import MMHG
 
 ML = 1e6  # from m^3
 UNITS = {"pressure_drop": "mmHg", "distal_to_proximal_ratio": "1", "peripheral_ffr": "1", "hyperaemic_ratio": "1",
          "velocity": "m/s", "tawss": "Pa", "wss": "Pa",
-         "osi": "1", "rrt": "1/Pa", "ecap": "1/Pa", "transverse_wss": "Pa", "pressure": "mmHg"}
+         "osi": "1", "rrt": "1/Pa", "ecap": "1/Pa", "transverse_wss": "Pa", "pressure": "mmHg",
+         "residence_time": "s"}
 PULLED = "10_to_20_mm"
 PEAK_SHEAR = 99.0
 """Percentile over a region's wall that stands for its largest shear."""
@@ -89,10 +92,33 @@ def _of_regions(case: Vessel, found: Solved) -> Iterator[tuple[str, dict[str, di
     names = np.array([x.name for x in case.tree.branches])[sites(case, middle)[0]]
     fields = {k: found.on_mesh(getattr(found.cycle, k))[triangles].mean(axis=1)
               for k in ("tawss", "osi", "rrt", "ecap", "transverse_wss", "pressure_mean", "wss_peak")}
+    stay = _residence(case, found)
     for name in dict.fromkeys(x.name for x in case.tree.branches):
         here = names == name
         if here.any():
-            yield name, _of_region({k: v[here] for k, v in fields.items()}, area[here])
+            times = {"residence_time": {"mean": stay[name]}} if name in stay else {}
+            yield name, _of_region({k: v[here] for k, v in fields.items()}, area[here]) | times
+
+
+def _residence(case: Vessel, found: Solved) -> dict[str, float]:
+    """Mean time (s) that blood stays in each region (branches of one name): volume over what flows into it.
+
+    For anything with inflow and outflow alone that is the mean over all blood that passes, whatever the paths (Meier &
+    Zierler 1954, doi:10.1152/jappl.1954.6.12.731). Where flow turns back, a second visit counts to the first.
+    """
+    inside = case.mesh.region != EXTENSION
+    corners = case.mesh.points[case.mesh.tets[inside]]
+    sides = corners[:, 1:] - corners[:, :1]
+    branch = sites(case, corners.mean(axis=1))[0]
+    volume = np.bincount(branch, np.abs(np.linalg.det(sides)) / 6, minlength=len(case.tree.branches))
+    out = {b.branch: float(found.cycle.flow[b.tag].mean()) for b in case.mesh.outlets}
+    times = {}
+    for name in dict.fromkeys(x.name for x in case.tree.branches):
+        own = [i for i, x in enumerate(case.tree.branches) if x.name == name]
+        into = sum(q for leaf, q in out.items() if set(own) & set(case.tree.path(leaf)))
+        if into > 0:
+            times[name] = float(volume[own].sum() / into)
+    return times
 
 
 def _of_region(fields: Mapping[str, np.ndarray], area: np.ndarray) -> dict[str, dict[str, float]]:
@@ -123,7 +149,12 @@ def in_mmhg(values: Mapping[str, float | None]) -> dict[str, float]:
 def evidence(found: Solved, zero: Mapping[str, Zero], one: One | LeftOut) -> dict[str, Any]:
     """How sound the beat is, and those of the models beside it, or why there is none."""
     told, plain = found.cycle.evidence, zero["nominal"].periodic.evidence
-    return {"is_periodic": told.is_periodic, "n_cycles": told.n_cycles, "change": told.change,
+    power = found.cycle.energy
+    return {"is_periodic": told.is_periodic, "wall_repeats": told.wall_repeats, "n_cycles": told.n_cycles,
+            "change": told.change, "wall_change": told.wall_change,
+            "energy": {"inward": power.inward, "outward": power.outward, "lost": power.lost,
+                       "dissipated": power.dissipated, "stored": power.stored, "unaccounted": power.unaccounted,
+                       "unit": "W"},
             "imbalance": told.imbalance, "largest_cfl": told.largest_cfl, "most_iterations": told.most_iterations,
             "backflow_share": {str(t): v for t, v in told.backflow_share.items()},
             "network": {"is_periodic": plain.is_periodic, "change": plain.change, "imbalance": plain.imbalance},
@@ -167,15 +198,29 @@ def _evidence_rows(case: Vessel, found: Solved) -> Iterator[Row]:
     quality = "ok" if told.is_periodic else "screening"
     yield row.but(measure="mass_imbalance", statistic="max", value=100 * told.imbalance,
                   method="3D; sum over all ends, of the inflow")
+    yield row.but(measure="wall_shear_change", value=100 * told.wall_change,
+                  quality="ok" if told.wall_repeats else "screening",
+                  method=f"3D; beat {told.n_cycles} to the one before, mean shear over the wall, of itself")
+    yield from _energy_rows(row.but(statistic="mean", unit="mW", quality=quality), found.cycle.energy)
     yield row.but(measure="cycle_change", value=100 * told.change, quality=quality,
                   method=f"3D; beat {told.n_cycles} to the one before, at the worst end, of the range")
+
+
+def _energy_rows(row: Row, power: Energy) -> Iterator[Row]:
+    """What the flow loses on its way through the mesh (flow extensions included), and where it goes."""
+    yield row.but(measure="energy_loss", value=1e3 * power.lost,
+                  method="3D; flux of static and kinetic pressure in at the inlet minus out at the outlets")
+    yield row.but(measure="viscous_dissipation", value=1e3 * power.dissipated, method="3D; heat by viscosity")
+    yield row.but(measure="energy_unaccounted", value=1e3 * power.unaccounted,
+                  method="3D; loss minus heat minus growth of kinetic energy: what the mesh and the step take")
 
 
 def _rows(measures: Mapping[str, Mapping[str, float]], suffix: str, row: Row) -> Iterator[Row]:
     for measure, statistics in measures.items():
         for statistic, value in statistics.items():
             read = {"wss": f"{PEAK_SHEAR:.0f}th percentile", "rrt": "median", "ecap": "median"}.get(measure, "mean")
-            method = row.method.replace("wall mean", f"wall {read}")
+            place = "volume over net inflow" if measure == "residence_time" else f"wall {read}"
+            method = row.method.replace("wall mean", place)
             yield row.but(measure=measure + suffix, statistic=statistic, value=value, unit=UNITS[measure],
                           method=method)
 

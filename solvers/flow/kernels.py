@@ -94,6 +94,31 @@ def strain_rates(cells: Cells, u: np.ndarray) -> np.ndarray:
     return rate
 
 
+@numba.njit(cache=True, parallel=True)
+def squared_strain(cells: Cells, u: np.ndarray) -> np.ndarray:
+    """Integral over each cell of 2 D:D, exact for the quadratic u (n, 3), m^3/s^2, (c,)."""
+    n, m = cells.grads.shape[0], cells.grads.shape[1]
+    out = np.empty(n)
+    for c in prange(n):
+        total, squares = np.zeros((3, 3)), 0.0
+        for corner in range(m):
+            gradient = _gradient(cells, c, corner, u)
+            total += gradient
+            squares += _strained(gradient)
+        out[c] = cells.volumes[c] / (m * (m + 1)) * (squares + _strained(total))
+    return out
+
+
+@numba.njit(cache=True, inline="always")
+def _strained(gradient: np.ndarray) -> float:
+    """2 D:D of a gradient (3, 3)."""
+    total = 0.0
+    for j in range(3):
+        for k in range(3):
+            total += 0.5 * (gradient[j, k] + gradient[k, j]) ** 2
+    return total
+
+
 @numba.njit(cache=True, inline="always")
 def _gradient(cells: Cells, c: int, corner: int, u: np.ndarray) -> np.ndarray:
     """d u_k / d x_j of the quadratic u (n, 3) at a corner of a cell, (3, 3) by j, k.

@@ -491,6 +491,26 @@ class Flow:
         areas = np.linalg.norm(self.outward[tag], axis=1)
         return float((p[self.faces[tag][:, :self.element.corners - 1]].mean(axis=1) * areas).sum() / areas.sum())
 
+    def power(self, state: State, step: Step) -> dict[int, float]:
+        """Outward flux of total pressure through each cap, integral of (p + rho |u|^2 / 2) u.n, W (W/m in a plane)."""
+        work = {t: step.pressure[t] * step.flow[t] for t in self.caps.outlets}
+        work[self.caps.inlet] = float(self._weighed(self.caps.inlet, state.u) @ state.p)
+        return {t: w + self._kinetic_flux(t, state.u) for t, w in work.items()}
+
+    def _kinetic_flux(self, tag: int, u: np.ndarray) -> float:
+        at, cubes = u[self.faces[tag]], self.element.face_cubes
+        squares, through = at @ at.swapaxes(1, 2), np.einsum("tfk,tk->tf", at, self.outward[tag])
+        return float(0.5 * self.fluid.density * np.einsum("tfg,fgh,th->", squares, cubes, through, optimize=True))
+
+    def dissipation(self, state: State) -> float:
+        """Power that viscosity turns into heat, integral of 2 mu D:D, W; with a law by each cell's viscosity."""
+        viscosity = self.fluid.viscosity + self.fluid.density * self._extra_viscosity(state.u)
+        return float((viscosity * kernels.squared_strain(self.cells, state.u)).sum())
+
+    def kinetic_energy(self, state: State) -> float:
+        """J."""
+        return float(0.5 * self.fluid.density * (state.u * kernels.multiply(self.pattern, self.mass, state.u)).sum())
+
     def traction(self, state: State) -> np.ndarray:
         """Wall shear stress vectors at the wall's vertices (vertices, 3), Pa; zero elsewhere."""
         rate = self.wall_slope.rate(state.u)

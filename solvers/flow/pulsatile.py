@@ -11,26 +11,35 @@ from solvers.errors import BadInput
 from solvers.flow.inlet import womersley
 from solvers.flow.navier_stokes import Flow, State, Step
 from solvers.flow.pulse import Pulse
-from solvers.flow.wall_shear import indices
+from solvers.flow.wall_shear import Indices, change, indices
+
+REPEATS, WALL_REPEATS = 0.005, 0.01
+"""Changes from one cycle to the next below which a beat repeats: at the caps, and of the mean shear on the wall."""
+DECAYS = 0.7
+"""A change of the wall's shear above this part of the one before falls no more: a jet that is never twice the same."""
 
 
 @dataclass(frozen=True)
 class Cycles:
     """least and most cycles; tolerance: change of pressure and flow at a cap from one cycle to the next, root mean
-    square, relative to the largest range; snapshots: fields kept over the last cycle."""
+    square, relative to the largest range; wall: change of the mean shear on the wall, relative; snapshots: fields kept
+    over the last cycle."""
 
     least: int = 2
     most: int = 6
-    tolerance: float = 0.01
+    tolerance: float = REPEATS
+    wall: float = WALL_REPEATS
     snapshots: int = 10
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """How sound a result is: cycles, change per cycle (relative), imbalance of mass, largest CFL number."""
+    """How sound a result is: cycles, change per cycle at the caps and of the wall's mean shear (relative), imbalance
+    of mass, largest CFL number."""
 
     n_cycles: int
     change: float
+    wall_change: float
     imbalance: float
     largest_cfl: float
     most_iterations: int
@@ -38,18 +47,47 @@ class Evidence:
 
     @property
     def is_periodic(self) -> bool:
-        return self.change < 0.01
+        return self.change < REPEATS
+
+    @property
+    def wall_repeats(self) -> bool:
+        return self.wall_change < WALL_REPEATS
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Means over a cycle, W: flux of total pressure in and out, heat by viscosity, growth of kinetic energy.
+
+    What is unaccounted for is what the scheme itself takes (damping of what the mesh does not hold, of backflow and of
+    divergence, time steps) and the work of viscous stress at the caps.
+    """
+
+    inward: float
+    outward: float
+    dissipated: float
+    stored: float
+
+    @property
+    def lost(self) -> float:
+        return self.inward - self.outward
+
+    @property
+    def unaccounted(self) -> float:
+        return self.lost - self.dissipated - self.stored
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a run needs to go on: cycles done, the state, pressure and flow by cap over the last cycle, its change."""
+    """What a run needs to go on: cycles done, the state, pressure and flow by cap and mean shear on the wall (size and
+    vector, (w, 3)) over the last cycle, their changes."""
 
     n_cycles: int
     state: State
     pressure: dict[int, np.ndarray] = field(default_factory=dict)
     flow: dict[int, np.ndarray] = field(default_factory=dict)
     change: float = np.inf
+    shear: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    wall_change: float = np.inf
 
     def write(self, path: Path) -> None:
         """As one file that appears whole."""
@@ -60,9 +98,9 @@ class Progress:
         draft = path.with_name(f".{path.name}")
         with draft.open("wb") as file:
             np.savez(file, n_cycles=self.n_cycles, change=self.change, time=s.time, u=s.u, u_before=s.u_before, p=s.p,
-                     potential=s.potential, potential_before=s.potential_before, dt=s.dt, tags=tags,
-                     curve_tags=np.array(list(self.pressure)), pressure=np.array(list(self.pressure.values())),
-                     flow=np.array(list(self.flow.values())), **arrays)
+                     potential=s.potential, potential_before=s.potential_before, dt=s.dt, tags=tags, shear=self.shear,
+                     wall_change=self.wall_change, curve_tags=np.array(list(self.pressure)),
+                     pressure=np.array(list(self.pressure.values())), flow=np.array(list(self.flow.values())), **arrays)
         draft.replace(path)
 
     @staticmethod
@@ -74,7 +112,8 @@ class Progress:
                           a["potential_before"], float(a["dt"]), *caps)
             tags = a["curve_tags"].tolist()
             return Progress(int(a["n_cycles"]), state, dict(zip(tags, a["pressure"], strict=True)),
-                            dict(zip(tags, a["flow"], strict=True)), float(a["change"]))
+                            dict(zip(tags, a["flow"], strict=True)), float(a["change"]), a["shear"],
+                            float(a["wall_change"]))
 
 
 @dataclass(frozen=True)
@@ -98,6 +137,7 @@ class Pulsatile:
     transverse_wss: np.ndarray
     wss_peak: np.ndarray
     snapshots: list[tuple[float, np.ndarray, np.ndarray]]
+    energy: Energy
     evidence: Evidence
     state: State
 
@@ -116,6 +156,9 @@ class _Cycle:
     seen: list[np.ndarray] = field(default_factory=list)
     snapshots: list[tuple[float, np.ndarray, np.ndarray]] = field(default_factory=list)
     shear: list[np.ndarray] = field(default_factory=list)
+    inward: list[float] = field(default_factory=list)
+    outward: list[float] = field(default_factory=list)
+    heat: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         n = self.flow.n
@@ -129,7 +172,16 @@ class _Cycle:
         self.mean += after.p
         np.maximum(self.peak, after.p, out=self.peak)
         np.maximum(self.fastest, np.linalg.norm(after.u[:self.flow.n], axis=1), out=self.fastest)
+        power = self.flow.power(after, step)
+        self.inward.append(-power.pop(self.flow.caps.inlet))
+        self.outward.append(sum(power.values()))
+        self.heat.append(self.flow.dissipation(after))
         self.shear.append(self.flow.wall_slope.in_plane(self.flow.traction(after)).astype(np.float32))
+
+    def energy(self, before: State, after: State) -> Energy:
+        grown = self.flow.kinetic_energy(after) - self.flow.kinetic_energy(before)
+        return Energy(float(np.mean(self.inward)), float(np.mean(self.outward)), float(np.mean(self.heat)),
+                      grown / (after.time - before.time))
 
     def curves(self) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
         tags = list(self.steps[0].flow)
@@ -147,7 +199,9 @@ def inlet_velocities(flow: Flow, pulse: Pulse, n: int) -> Callable[[int], np.nda
 
 def solve(flow: Flow, pulse: Pulse, start: State | Progress, probes: np.ndarray, cycles: Cycles = Cycles(),
           offer: Callable[[Progress], None] | None = None) -> Pulsatile:
-    """Cycles until pressure and flow at every cap repeat. probes (k, n): weights of pressures to follow.
+    """Cycles until pressure and flow at every cap repeat, and the mean shear on the wall does or falls no more.
+
+    probes (k, n): weights of pressures to follow.
 
     `offer` is called after each cycle with what a restart needs: given back as
     `start`, the run goes on to the same result. Without repetition after
@@ -164,10 +218,11 @@ def solve(flow: Flow, pulse: Pulse, start: State | Progress, probes: np.ndarray,
     while True:
         cycle = _Cycle(flow, probes, keep)
         state = _one_cycle(flow, done.state, velocities, n, cycle)
-        curves = cycle.curves()
-        fresh = Progress(done.n_cycles + 1, state, *curves, _change((done.pressure, done.flow), curves))
-        if fresh.n_cycles >= cycles.most or (fresh.n_cycles >= cycles.least and fresh.change < cycles.tolerance):
-            return _result(cycle, curves, fresh)
+        curves, shear = cycle.curves(), indices(cycle.shear)
+        fresh = Progress(done.n_cycles + 1, state, *curves, _change((done.pressure, done.flow), curves), shear.means,
+                         change(done.shear, shear.means, flow.wall_slope.areas))
+        if fresh.n_cycles >= cycles.most or (fresh.n_cycles >= cycles.least and _is_settled(done, fresh, cycles)):
+            return _result(cycle, curves, shear, done.state, fresh)
         if offer is not None:
             offer(fresh)
         done = fresh
@@ -178,6 +233,12 @@ def _one_cycle(flow: Flow, state: State, velocities: Callable[[int], np.ndarray]
         state, step = flow.advance(state, velocities(k + 1))
         cycle.see(state, step)
     return state
+
+
+def _is_settled(done: Progress, fresh: Progress, cycles: Cycles) -> bool:
+    """A wall whose change no longer falls from cycle to cycle will not repeat in more of them either."""
+    wall = fresh.wall_change < cycles.wall or fresh.wall_change > DECAYS * done.wall_change
+    return fresh.change < cycles.tolerance and wall
 
 
 def _change(before: tuple[dict[int, np.ndarray], dict[int, np.ndarray]],
@@ -196,16 +257,19 @@ def _change(before: tuple[dict[int, np.ndarray], dict[int, np.ndarray]],
     return max(changes)
 
 
-def _result(cycle: _Cycle, curves: tuple[dict[int, np.ndarray], dict[int, np.ndarray]], done: Progress) -> Pulsatile:
-    found, on_wall = indices(cycle.shear), cycle.flow.wall_slope.everywhere
+def _result(cycle: _Cycle, curves: tuple[dict[int, np.ndarray], dict[int, np.ndarray]], found: Indices, start: State,
+            done: Progress) -> Pulsatile:
+    """start: the state before the last cycle."""
+    on_wall = cycle.flow.wall_slope.everywhere
     shear = [on_wall(x) for x in (found.tawss, found.osi, found.rrt, found.ecap, found.transverse, found.peak)]
     backflow = {t: float((f < 0).mean()) for t, f in curves[1].items() if t in cycle.flow.caps.outlets}
-    evidence = Evidence(done.n_cycles, done.change, max(s.imbalance for s in cycle.steps),
+    evidence = Evidence(done.n_cycles, done.change, done.wall_change, max(s.imbalance for s in cycle.steps),
                         max(s.cfl for s in cycle.steps), max(s.iterations for s in cycle.steps), backflow)
     first = cycle.steps[0].time
     return Pulsatile(np.array([s.time for s in cycle.steps]) - first, *curves, np.array(cycle.seen),
                      cycle.mean / len(cycle.steps), cycle.peak, cycle.fastest, *shear,
-                     [(t - first, u, p) for t, u, p in cycle.snapshots], evidence, done.state)
+                     [(t - first, u, p) for t, u, p in cycle.snapshots], cycle.energy(start, done.state), evidence,
+                     done.state)
 
 
 def sampling(flow: Flow, centres: np.ndarray, normals: np.ndarray, radii: np.ndarray) -> np.ndarray:

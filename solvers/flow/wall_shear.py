@@ -19,10 +19,11 @@ from solvers.flow.cells import behind, outward
 @dataclass(frozen=True)
 class WallSlope:
     """From node velocities to minus their derivative along the outward normal at the wall's vertices, a mean by area
-    over the faces around each: vertices (w,), normals (w, 3), matrix (w, nodes); n: vertices in all."""
+    over the faces around each: vertices (w,), normals (w, 3), areas (w,) m^2, matrix (w, nodes); n: vertices in all."""
 
     vertices: np.ndarray
     normals: np.ndarray
+    areas: np.ndarray
     matrix: sparse.csr_matrix
     n: int
 
@@ -74,7 +75,7 @@ def wall_slope(nodes: taylor_hood.Nodes, grads: np.ndarray, faces: np.ndarray) -
     unit = np.zeros((n, 3))
     np.add.at(unit, faces[:, :m - 1].ravel(), np.repeat(vectors, m - 1, axis=0))
     unit = unit[vertices] / np.linalg.norm(unit[vertices], axis=1, keepdims=True)
-    return WallSlope(vertices, unit, (sparse.diags(-1 / around) @ total[vertices]).tocsr(), n)
+    return WallSlope(vertices, unit, around / (m - 1), (sparse.diags(-1 / around) @ total[vertices]).tocsr(), n)
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ class Indices:
     mean: np.ndarray
     """Mean vector in the wall's plane, (w, 2)."""
 
+    @property
+    def means(self) -> np.ndarray:
+        """Mean size, then the mean vector, (w, 3)."""
+        return np.column_stack([self.tawss, self.mean])
+
 
 def indices(history: Sequence[np.ndarray]) -> Indices:
     """history: at equal times over a beat, vectors in the wall's plane (w, 2), Pa.
@@ -115,6 +121,19 @@ def indices(history: Sequence[np.ndarray]) -> Indices:
     across = np.column_stack([-_over(mean[:, 1], along, 0.0), _over(mean[:, 0], along, 1.0)])
     transverse = sum((np.abs((tau * across).sum(axis=1)) for tau in history), np.zeros(w)) / n
     return Indices(tawss, osi, _over(np.ones(w), along, np.nan), _over(osi, tawss, np.nan), transverse, peak, mean)
+
+
+def change(before: np.ndarray, now: np.ndarray, areas: np.ndarray) -> float:
+    """Difference of two beats' `Indices.means` (w, 3), in mean size or mean vector, whichever is larger: root mean
+    square over the wall (areas (w,), m^2), of that of the mean size; infinite without a beat before (0, 3)."""
+    if not len(before):
+        return np.inf
+    off, scale = now - before, max(_squares(now[:, 0], areas), 1e-300)
+    return float(np.sqrt(max(_squares(off[:, 0], areas), _squares(np.hypot(*off[:, 1:].T), areas)) / scale))
+
+
+def _squares(values: np.ndarray, areas: np.ndarray) -> float:
+    return float((areas * values**2).sum())
 
 
 def _over(a: np.ndarray, b: np.ndarray, otherwise: float) -> np.ndarray:

@@ -246,3 +246,10 @@ def test_indices_of_shear_are_judged_as_shear_is(measure, statistic, unit):
 
     assert (found(0.51).quality, found(0.51).sources, found(0.9).quality) == ("ok", "mesh", "screening")
     assert found(2.5).low == 0.0
+
+
+def test_a_wall_that_does_not_repeat_makes_screening_of_shear_alone():
+    shear, drop = flow_rows()[3], flow_rows()[0]
+    known = evidence(wall_repeats=False)
+    assert [judged(r, known, MeasureConfig()).quality for r in (shear, drop)] == ["screening", "ok"]
+    assert judged(shear, evidence(), MeasureConfig()).quality == "ok"

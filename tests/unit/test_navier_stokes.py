@@ -14,6 +14,7 @@ from solvers.errors import BadInput, DidNotConverge
 from solvers.flow import kernels, navier_stokes, pulsatile
 from solvers.flow.kernels import Carried
 from solvers.flow.navier_stokes import Caps, Flow, Fluid, Stepping
+from solvers.flow.pulsatile import Progress
 from solvers.flow.pulse import Pulse
 from solvers.flow.windkessel import Windkessel
 from solvers.geometry import dolfinx_mesh
@@ -48,6 +49,12 @@ def test_poiseuille(tube, rate):
     wall = np.intersect1d(held.wall_vertices, np.flatnonzero(middle))
     shear = np.linalg.norm(held.traction(state)[wall], axis=1)
     assert shear.mean() == pytest.approx(4 * mu * rate / (np.pi * RADIUS**3), rel=0.03)
+    after, step = held.advance(state, inflow)
+    power, heat = held.power(after, step), held.dissipation(after)
+    assert heat == pytest.approx(8 * mu * LENGTH / (np.pi * RADIUS**4) * rate**2, rel=0.03)
+    assert -sum(power.values()) == pytest.approx(heat, rel=0.01)  # all that is lost becomes heat
+    kinetic = power[tubes.OUTLET] - step.pressure[tubes.OUTLET] * step.flow[tubes.OUTLET]
+    assert kinetic == pytest.approx(held.fluid.density * rate**3 / (np.pi * RADIUS**2) ** 2, rel=0.03)
 
 
 def test_the_step_does_not_decide_the_pressure():
@@ -186,11 +193,35 @@ def test_a_pulse_repeats_itself():
     assert found.osi.max() <= 0.5
     assert (found.wss_peak >= found.tawss - 1e-12).all()
     wall = flow.wall_vertices
+    power = found.energy
+    assert power.lost == pytest.approx(power.dissipated, rel=0.05) and abs(power.stored) < 0.01 * power.lost
+    assert power.unaccounted == pytest.approx(power.inward - power.outward - power.dissipated - power.stored)
+    assert found.evidence.wall_repeats and found.evidence.n_cycles < 12
     sheared = wall[found.tawss[wall] > 0]  # not where a cell has no node off the wall
     np.testing.assert_allclose((found.rrt * (1 - 2 * found.osi) * found.tawss)[sheared], 1, rtol=1e-6)
     assert found.transverse_wss[wall].max() < found.tawss[wall].max()
     for field in (found.tawss, found.rrt, found.ecap, found.transverse_wss):
         assert not np.delete(field, wall).any()
+
+
+def test_cycles_end_when_the_wall_repeats_or_no_longer_comes_closer():
+    """At the caps all is well; the wall decides."""
+    def progress(caps, wall):
+        return Progress(3, None, change=caps, wall_change=wall)
+
+    few, cycles = progress(0.1, 0.1), pulsatile.Cycles()
+    ends = [pulsatile._is_settled(few, progress(*x), cycles) for x in
+            ((0.004, 0.009), (0.006, 0.009), (0.004, 0.03), (0.004, 0.09), (0.006, 0.09))]
+    assert ends == [True, False, False, True, False]
+
+
+def test_a_restart_is_read_as_it_was_written(tube, tmp_path):
+    state = tube.rest(0.0, 8e3)
+    kept = Progress(2, state, {2: np.ones(3)}, {2: np.arange(3.0)}, 0.02, np.arange(12.0).reshape(4, 3), 0.3)
+    kept.write(tmp_path / "progress.npz")
+    again = Progress.read(tmp_path / "progress.npz")
+    assert (again.n_cycles, again.change, again.wall_change) == (2, 0.02, 0.3)
+    np.testing.assert_array_equal(again.shear, kept.shear)
 
 
 def test_probes_read_a_linear_field(tube):

@@ -87,6 +87,10 @@ def test_numbers_of_3d_and_0d(done):
     assert 0.5 < full["distal_to_proximal_ratio"]["mean"] < 1
     assert ("", "L1", "pressure_drop", "mean") in edges_of(content)
     assert content["evidence"]["imbalance"] < 1e-9
+    power = content["evidence"]["energy"]
+    assert power["lost"] == pytest.approx(power["dissipated"] + power["stored"] + power["unaccounted"])
+    assert power["lost"] > power["dissipated"] > 0 and power["unit"] == "W"
+    assert 0 < content["evidence"]["wall_change"] < 1
 
 
 def test_rows_have_units_places_and_methods(done):
@@ -144,6 +148,17 @@ def test_hyperaemia_has_its_own_name_inflow_and_outlets(done, hyperaemic):
     with pytest.raises(BadInput) as caught:
         package.outside.read(hyperaemic.outlets, tree())
     assert caught.value.code == "state_differs"
+
+
+def test_blood_stays_as_long_as_volume_and_flow_say(done):
+    rows = {(r.measure, r.statistic): r for r in read_rows(done[1].measurements) if not r.lesion}
+    z = np.linspace(0, LENGTH, 2001)
+    volume = np.trapezoid(np.pi * radius(z) ** 2, z) * 1e-3  # mL
+    stay, inflow = rows["residence_time", "mean"], rows["inlet_flow", "mean"]
+    assert stay.value == pytest.approx(volume / inflow.value, rel=0.06)  # the mesh is a polygon of 16 sides
+    assert stay.unit == "s" and "volume over net inflow" in stay.method
+    loss, heat, rest = (rows[m, "mean"] for m in ("energy_loss", "viscous_dissipation", "energy_unaccounted"))
+    assert {loss.unit, heat.unit, rest.unit} == {"mW"} and loss.value > heat.value > 0
 
 
 def test_curves_have_one_schema(done):

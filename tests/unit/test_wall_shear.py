@@ -3,7 +3,7 @@
 import numpy as np
 from pytest import approx
 
-from solvers.flow.wall_shear import WallSlope, indices
+from solvers.flow.wall_shear import WallSlope, change, indices
 
 N = 720
 PHASE = 2 * np.pi * np.arange(N) / N
@@ -60,7 +60,7 @@ def test_coordinates_in_the_walls_plane_keep_lengths_and_angles():
     rng = np.random.default_rng(3)
     normals = rng.normal(size=(50, 3))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    wall = WallSlope(np.arange(10, 60), normals, None, 70)
+    wall = WallSlope(np.arange(10, 60), normals, np.ones(50), None, 70)
     a, b = (np.zeros((70, 3)) for _ in range(2))
     for field in (a, b):
         drawn = rng.normal(size=(50, 3))
@@ -69,3 +69,13 @@ def test_coordinates_in_the_walls_plane_keep_lengths_and_angles():
     np.testing.assert_allclose((p * q).sum(axis=1), (a * b).sum(axis=1)[10:60], atol=1e-12)
     np.testing.assert_allclose(p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0],
                                (normals * np.cross(a[10:60], b[10:60])).sum(axis=1), atol=1e-12)
+
+
+def test_change_from_beat_to_beat():
+    """Of size or of direction, whichever changed more; places count by their area."""
+    first, larger, turned = (indices([np.array([x, [0.0, 4.0]])] * 4).means for x in ([3.0, 0], [3.3, 0], [0, 3.0]))
+    even, first_only = np.ones(2), np.array([1.0, 0.0])
+    assert change(first, first, even) == 0 and change(first[:0], first, even) == np.inf
+    assert change(first, larger, even) == approx(0.3 / np.hypot(3.3, 4))
+    assert change(first, larger, first_only) == approx(0.3 / 3.3)
+    assert change(first, turned, first_only) == approx(np.sqrt(2))

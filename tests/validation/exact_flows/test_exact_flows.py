@@ -132,7 +132,7 @@ def pulsating(alpha: float, n: int, section: Section, reynolds: float, steady: f
     ends = np.array([[0, 0, 0.3 * length], [0, 0, 0.7 * length]])
     probes = pulsatile.sampling(held, ends, np.array([[0, 0, 1.0]] * 2), np.full(2, RADIUS))
     found = pulsatile.solve(held, pulse, _begun(held, wave, flow, steady), probes,
-                            pulsatile.Cycles(cycles, cycles, 1e-3, kept))
+                            pulsatile.Cycles(cycles, cycles, 1e-3, snapshots=kept))
     at = np.linspace(0, n, kept, endpoint=False).astype(int)
     u = np.array([field[:, 2] for _, field, _ in found.snapshots])
     mode = 2 * np.exp(-2j * np.pi * (at + 1) / n) @ u / kept
@@ -183,7 +183,7 @@ def test_a_windkessel_behind_the_tube():
     pulse = Pulse(period, 1e-5 * (1 + 0.8 * np.sin(phase) + 0.3 * np.sin(2 * phase)))
     exact = circuit.solve(Circuit((Segment("in", "out", 0.0),), "in", {"out": bed}), pulse, Numerics(steps=4 * n))
     start = replace(held.rest(0.0, bed.distal * pulse.mean), stored={OUTLET: float(exact.stored[0, 0])})
-    found = pulsatile.solve(held, pulse, start, np.zeros((0, held.n)), pulsatile.Cycles(2, 3, 1e-4, 2))
+    found = pulsatile.solve(held, pulse, start, np.zeros((0, held.n)), pulsatile.Cycles(2, 3, 1e-4, snapshots=2))
     outlet = np.roll(exact.at("out")[::4], -1)
     modes = np.fft.rfft(pulse.at(n)) / n
     modes[0] *= 8 * BLOOD.viscosity * length / (np.pi * RADIUS**4)
