@@ -349,7 +349,7 @@ def _waveforms(files: CaseFiles) -> str:
 def _assumed(files: CaseFiles) -> str:
     """What nobody measured of this person's circulation."""
     content = read_json(files.outlets) if files.outlets else {}
-    told = [*content.get("assumed", []), *content.get("assumed_walls", [])]
+    told = [*content.get("assumed", []), *content.get("assumed_walls", []), *content.get("assumed_blood", [])]
     items = "".join(f"<li>{escape(line)}</li>" for line in told)
     return f'<p class="soft">Assumed, for it was not measured:</p><ul class="soft">{items}</ul>' if items else ""
 

@@ -17,15 +17,16 @@ from pipeline.simulate_flow.vessel import Vessel
 from pipeline.simulate_flow.waves import LeftOut, One
 from pipeline.stage import Config, Files, Report, tell
 from pipeline.table import write_rows
-from solvers.flow import circuit, hyperaemia, navier_stokes, network, outlets
+from solvers.flow import circuit, hyperaemia, navier_stokes, network, outlets, wall_shear
 from solvers.flow.navier_stokes import Fluid
 from solvers.flow.outlets import Rest
 from solvers.flow.pulsatile import REPEATS, WALL_REPEATS, Cycles
+from solvers.materials import blood
 from solvers.units import Density, FlowRate, Pressure, Quantity, Time, Viscosity, quantity
 
 VERSION = 2
-SOURCES = [*navier_stokes.SOURCES, *network.SOURCES, *circuit.SOURCES, *outlets.SOURCES,
-           *hyperaemia.SOURCES, *state.SOURCES, *waves.SOURCES]
+SOURCES = [*navier_stokes.SOURCES, *wall_shear.SOURCES, *blood.SOURCES.values(), *network.SOURCES,
+           *circuit.SOURCES, *outlets.SOURCES, *hyperaemia.SOURCES, *state.SOURCES, *waves.SOURCES]
 YEAR = 365.25 * 86400.0
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ class SimulateFlowConfig(Config):
     snapshots: int = 10
     density: Density = "1060 kg/m^3"
     viscosity: Viscosity = "3.5 mPa*s"
+    """Of all models; of 1D and 0D alone, on which the outlets are tuned, where 3D follows another law."""
+    viscosity_law: blood.Name = "newtonian"
+    """Of the 3D flow, by the rate of shear."""
+    hematocrit: float | None = None
+    """Part of one, for casson and quemada; 0.45 where nobody tells."""
     systolic: Pressure | None = None
     """Of a cuff, as all pressures here: targets at the inlet."""
     mean: Pressure | None = None
@@ -115,7 +121,7 @@ def simulate_flow(inputs: SimulateFlowInputs, config: SimulateFlowConfig,
     """Tune the outlets (or take the baseline's), solve the models until they repeat, write fields, curves and rows."""
     mesh = read_lumen_mesh(inputs.mesh, inputs.boundaries)
     tree, lesions = formats.read_tree(inputs.centrelines), formats.read_lesions(inputs.lesions)
-    fluid = Fluid(float(config.density), float(config.viscosity))
+    fluid = Fluid(float(config.density), float(config.viscosity), blood.law(config.viscosity_law, config.hematocrit))
     walls = waves.elasticity(config.wave_speed, fluid)
     around = outside.read(inputs.outlets, tree, config.state) if inputs.outlets else \
         outside.tuned(tree, lesions, fluid, _rest(inputs, config), config.inlet_waveform, config.state)
@@ -130,7 +136,7 @@ def simulate_flow(inputs: SimulateFlowInputs, config: SimulateFlowConfig,
     found = vessel.solve(case, networks["nominal"], float(config.time_step), cycles)
     numbers = results.of_vessel(case, found)
     vessel.write_fields(outputs.cycle, outputs.wall, case, found)
-    formats.write_json(outputs.outlets, outside.content(case, found, one))
+    formats.write_json(outputs.outlets, outside.content(case, found, one) | {"assumed_blood": _of_blood(config)})
     results.write_curves(outputs.curves, case, found, networks, one)
     evidence = results.evidence(found, networks, one)
     formats.write_json(outputs.haemodynamics, {
@@ -138,7 +144,7 @@ def simulate_flow(inputs: SimulateFlowInputs, config: SimulateFlowConfig,
         | one.numbers,
         "evidence": evidence, "pressures": results.pressures(found), "unit": "mmHg, Pa (shear), m/s; pressures: Pa"})
     write_rows(outputs.measurements, results.rows(case, found, numbers, networks["nominal"], one))
-    return _report(inputs, case, found, one, evidence)
+    return _report(inputs, case, found, one, evidence, _of_blood(config))
 
 
 def _rest(inputs: SimulateFlowInputs, config: SimulateFlowConfig) -> Rest:
@@ -151,8 +157,18 @@ def _rest(inputs: SimulateFlowInputs, config: SimulateFlowConfig) -> Rest:
                 cardiac_output=config.cardiac_output, inlet_flow=config.inlet_flow)
 
 
+def _of_blood(config: SimulateFlowConfig) -> list[str]:
+    """What the models do not share of the blood."""
+    if config.viscosity_law == "newtonian":
+        return []
+    share = config.hematocrit or blood.USUAL
+    part = f" at a hematocrit of {share:g}" if config.viscosity_law in ("casson", "quemada") else ""
+    return [f"Blood of the 3D model thins by the law {config.viscosity_law}{part}; that of 1D and 0D, on which the "
+            f"outlets are tuned, is Newtonian, {1e3 * float(config.viscosity):g} mPa s."]
+
+
 def _report(inputs: SimulateFlowInputs, case: Vessel, found: vessel.Solved, one: One | LeftOut,
-            evidence: dict[str, Any]) -> SimulateFlowReport:
+            evidence: dict[str, Any], of_blood: list[str]) -> SimulateFlowReport:
     p, around = results.in_mmhg(results.pressures(found)), case.around
     wanted = results.in_mmhg(around.targets)
     return SimulateFlowReport(
@@ -163,7 +179,7 @@ def _report(inputs: SimulateFlowInputs, case: Vessel, found: vessel.Solved, one:
         inlet_flow_l_per_min=6e4 * around.pulse.mean, systolic_mmhg=p["systolic"], mean_mmhg=p["mean"],
         diastolic_mmhg=p["diastolic"], target_systolic_mmhg=wanted["systolic"],
         target_diastolic_mmhg=wanted["diastolic"], exhausted_beds=list(around.exhausted),
-        assumed=[*around.assumed, *one.assumed],
+        assumed=[*around.assumed, *one.assumed, *of_blood],
         left_out={waves.MODEL: one.code} if isinstance(one, LeftOut) else {})
 
 

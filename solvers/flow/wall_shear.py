@@ -1,8 +1,8 @@
 """Shear stress on the wall, from the slope of the quadratic velocity in the cells at it, and its indices over a beat.
 
-Sources of the indices: Ku 1985, doi:10.1161/01.ATV.5.3.293 (OSI, here by vectors: He & Ku 1996,
-doi:10.1115/1.2795948); Himburg 2004, doi:10.1114/B:ABME.0000017525.65145.d1 (RRT); Di Achille 2014,
-doi:10.1098/rspa.2014.0163 (ECAP); Peiffer, Sherwin & Weinberg 2013, doi:10.1093/cvr/cvt044 (transverse).
+Sources of the indices: He & Ku 1996, doi:10.1115/1.2795948 (OSI by vectors); Himburg 2004,
+doi:10.1152/ajpheart.00897.2003 (RRT); Di Achille 2014, doi:10.1098/rspa.2014.0163 (ECAP); Peiffer, Sherwin & Weinberg
+2013, doi:10.1016/j.jbiomech.2013.08.003 (transverse).
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,11 @@ from scipy import sparse
 
 from solvers.flow import taylor_hood
 from solvers.flow.cells import behind, outward
+
+SOURCES = ["He & Ku 1996 (oscillatory shear index), doi:10.1115/1.2795948",
+           "Himburg et al. 2004 (relative residence time), doi:10.1152/ajpheart.00897.2003",
+           "Di Achille et al. 2014 (endothelial cell activation potential), doi:10.1098/rspa.2014.0163",
+           "Peiffer, Sherwin & Weinberg 2013 (transverse shear), doi:10.1016/j.jbiomech.2013.08.003"]
 
 
 @dataclass(frozen=True)

@@ -125,9 +125,9 @@ def test_the_ratio_is_read_behind_the_lesion_and_where_it_is_least(done):
 
 @pytest.fixture(scope="module")
 def hyperaemic(tmp_path_factory):
-    """Two beats with the leg's bed dilated, in few steps: what it is called, not how good it is."""
+    """Two beats of thinning blood with the leg's bed dilated, in few steps: what is told of it, not how good it is."""
     home = tmp_path_factory.mktemp("hyperaemia")
-    quick = QUICK.but(state="hyperaemia", time_step="40 ms", most_cycles=2)
+    quick = QUICK.but(state="hyperaemia", viscosity_law="quemada", hematocrit=0.4, time_step="40 ms", most_cycles=2)
     return run(simulate_flow, write_inputs(home / "given"), quick, home / "simulate_flow")
 
 
@@ -148,6 +148,15 @@ def test_hyperaemia_has_its_own_name_inflow_and_outlets(done, hyperaemic):
     with pytest.raises(BadInput) as caught:
         package.outside.read(hyperaemic.outlets, tree())
     assert caught.value.code == "state_differs"
+
+
+def test_a_law_of_blood_is_3d_alone_and_told(done, hyperaemic):
+    """What is said names law, hematocrit and the viscosity of the other models; nothing is said of Newtonian blood."""
+    told = formats.read_json(hyperaemic.outlets)["assumed_blood"]
+    assert len(told) == 1 and "quemada at a hematocrit of 0.4" in told[0] and "3.5 mPa s" in told[0]
+    record = formats.read_json(hyperaemic.outlets.with_name("record.json"))
+    assert told[0] in record["report"]["assumed"] and any("Quemada 1978" in s for s in record["sources"])
+    assert formats.read_json(done[1].outlets)["assumed_blood"] == []
 
 
 def test_blood_stays_as_long_as_volume_and_flow_say(done):
