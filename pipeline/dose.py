@@ -162,6 +162,8 @@ def _patient(inputs: DoseInputs, config: DoseConfig) -> Patient:
     if body.cardiac_output > 1.001 * plain.cardiac_output:
         assumed.append(f"the arteries carry so much that the cardiac output was raised from "
                        f"{plain.cardiac_output * 6e4:.2f} to {body.cardiac_output * 6e4:.2f} L/min")
+    if formats.read_json(inputs.outlets).get("state", "rest") != "rest":
+        assumed.append("the legs' flows are those of hyperaemia, taken to last as long as the drug is followed")
     if lesion and not physiology.beyond_lesion(outlets):
         assumed.append(f"neither a leg nor a kidney is known to lie beyond {lesion.id}: both legs are followed")
     where = lesion.id if lesion and physiology.beyond_lesion(outlets) else ""

@@ -238,6 +238,13 @@ def test_doses_that_nobody_will_see_are_told(tmp_path: Path) -> None:
     assert "2 of 4 doses" in read_record(tmp_path / "dose")["report"]["assumed"][-1]
 
 
+def test_flows_of_hyperaemia_are_told_to_be_held(tmp_path: Path) -> None:
+    inputs = case(tmp_path, [lesion(3)])
+    formats.write_json(inputs.outlets, formats.read_json(inputs.outlets) | {"state": "hyperaemia"})
+    run(dose, inputs, DoseConfig(), tmp_path / "dose")
+    assert any("hyperaemia" in line for line in read_record(tmp_path / "dose")["report"]["assumed"])
+
+
 def test_an_unnamed_end_feeds_what_its_artery_feeds(tmp_path: Path) -> None:
     inputs = case(tmp_path, [lesion(3)])
     content = formats.read_json(inputs.outlets)
