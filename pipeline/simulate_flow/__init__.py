@@ -3,7 +3,8 @@
 On a baseline the outlets are tuned on the network to published or measured
 pressures and flows. A variant is given the baseline's outlets and inflow and is
 never tuned. Walls are rigid in 3D and 0D, elastic in 1D; a 1D model that fails
-is left out, and the evidence says why.
+is left out, and the evidence says why. The state is rest, or hyperaemia of the
+legs, in which alone a ratio of pressures is called a flow reserve (state.py).
 """
 
 from pathlib import Path

@@ -19,7 +19,8 @@ from workflows.recipe import STAGES
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["mesh.cells_across=2.9", "mesh_coarse.cells_across=2.4", "simulate_flow.time_step=8 ms",
-         "simulate_flow.most_cycles=3", "simulate_flow.least_cycles=2", "simulate_flow.periodic_tolerance=0.03"]
+         "simulate_flow.most_cycles=3", "simulate_flow.least_cycles=2", "simulate_flow.periodic_tolerance=0.03",
+         "simulate_flow.wall_tolerance=0.1"]
 
 
 def anatwin(*arguments: object, code: int = 0) -> str:

@@ -204,6 +204,16 @@ def test_a_pulse_repeats_itself():
         assert not np.delete(field, wall).any()
 
 
+def test_heat_is_exact_for_quadratic_flow(tube):
+    """2 D:D integrated over the mesh: a rotation makes none, a shear 4, u = x^2 e_x 8 x^2."""
+    x, y, z = tube.nodes.points.T
+    volume, corners = tube.cells.volumes, tube.points[tube.tets][:, :, 0]
+    squares = (volume / 20 * ((corners**2).sum(axis=1) + corners.sum(axis=1) ** 2)).sum()  # of x, over the mesh
+    for field, heat in (((-y, x, 0 * z), 0.0), ((y, x, 0 * z), 4 * volume.sum()), ((x**2, 0 * x, 0 * x), 8 * squares)):
+        found = kernels.squared_strain(tube.cells, np.column_stack(field)).sum()
+        assert found == pytest.approx(heat, rel=1e-9, abs=1e-12 * volume.sum())
+
+
 def test_cycles_end_when_the_wall_repeats_or_no_longer_comes_closer():
     """At the caps all is well; the wall decides."""
     def progress(caps, wall):
