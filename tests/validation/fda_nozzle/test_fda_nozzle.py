@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.spatial import cKDTree
 
-from solvers.flow import navier_stokes, taylor_hood
+from solvers.flow import navier_stokes
 from solvers.flow.navier_stokes import Caps, Flow, Fluid, State, Stepping
 from solvers.flow.windkessel import Windkessel
 from solvers.geometry import dolfinx_mesh
 from tests import axisymmetric
 from tests.axisymmetric import INLET, OUTLET, WALL, Section
+from tests.probes import places
 
 pytestmark = pytest.mark.verify
 BLOOD = Fluid(1056.0, 0.0035)
@@ -65,18 +65,6 @@ def nozzle(grid: Grid, dt: float) -> Flow:
 
 
 # What is read off
-
-
-def places(flow: Flow, points: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Values at points (k, 3) of a field on the nodes (n, 3), quadratic, or on the vertices (n,), linear."""
-    _, near = cKDTree(flow.points[flow.tets].mean(axis=1)).query(points, k=100)
-    inside = np.einsum("pcak,pck->pca", flow.grads[near], points[:, None] - flow.points[flow.tets[near]].mean(axis=2))
-    best = (inside + 0.25).min(axis=2).argmax(axis=1)
-    row = np.arange(len(points))
-    at, cell = (inside + 0.25)[row, best], near[row, best]
-    weights = taylor_hood.values(at)
-    return lambda field: (np.einsum("pa,pak->pk", weights, field[flow.nodes.cells[cell]]) if field.ndim == 2
-                          else np.einsum("pa,pa->p", at, field[flow.tets[cell]]))
 
 
 def circles(z: float, r: np.ndarray, n: int = 8) -> np.ndarray:
