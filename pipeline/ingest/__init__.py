@@ -1,8 +1,9 @@
 """A scan in any shape to a checked volume, or a refusal that says why.
 
     discover   which files could be images: regular files, archives unpacked, told by their first bytes
-    child      the limited process that touches foreign bytes: header, codecs (DICOM), grids (NIfTI, MHA, NRRD)
+    child      the limited process that touches foreign bytes: header, vendor (DICOM), codecs, grids (NIfTI, MHA, NRRD)
     worker     the parent's side of it: whatever happens to the child happens to one file
+    split      frames at one place told apart: echoes, phases, times, diffusion
     series     headers to series: grouped, checked, placed (solvers.geometry.frames); nothing decoded yet
     choose     the series for a recipe and why; why not for each other
     sidecar    what later stages may know; suv: PET
@@ -46,12 +47,16 @@ SOURCES = ["DICOM PS3.3 C.7.6.2 (image plane), https://dicom.nema.org/medical/di
 
 
 class IngestConfig(Config):
-    """`series`: the name of one series (as listed in series.json), else the best is chosen."""
+    """`series`: the name of one series (as listed in series.json), else the best is chosen.
+
+    `accept`: codes of refusals that you overrule, as missing_slice (`anatwin ingest --help` lists them).
+    """
 
     series: str | None = None
     modality: tuple[str, ...] = ("CT", "MR")
     min_slices: int = 8
     prefer_contrast: bool = True
+    accept: tuple[str, ...] = ()
 
 
 class IngestInputs(Files):
@@ -87,7 +92,7 @@ def ingest(inputs: IngestInputs, config: IngestConfig, outputs: IngestOutputs) -
     key = read_or_make_key(inputs.key) if inputs.key else None
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=outputs.volume.parent) as folder, Reader() as reader:
         scratch = Path(folder)
-        found = index(inputs.scan, key or bytes(32), scratch, reader)
+        found = index(inputs.scan, key or bytes(32), scratch, reader, config.accept)
         _check_something(found)
         _check_one_patient(found)
         chosen, rows = choose.choose(found.series, config.modality, config.series, config.min_slices,
@@ -150,10 +155,24 @@ def _decode(one: Series, found: Index, scratch: Path, reader: Reader) -> tuple[n
     place = {n: i for i, n in enumerate(files)}
     plan = [(place[f.file], f.index, f.slope, f.intercept) for row in one.rows for f in row]
     out = scratch / "values.npy"
-    shape = (len(one.rows), len(one.rows[0]), one.size[1], one.size[0]) if one.rows else one.size
+    given = one.facts
+    shape = (len(one.rows), len(one.rows[0]), given["rows"], given["columns"]) if one.rows else one.size
     heads = [{k: v for k, v in found.heads[n].items() if k not in ("frames", "identity", "patient")} for n in files]
     n_odd = worker.decode([found.files[n].path for n in files], heads, plan, shape, out, reader)
-    return np.load(out, mmap_mode="r"), n_odd
+    values = np.load(out, mmap_mode="r")
+    return values if one.shifts is None else _upright(values, one), n_odd
+
+
+def _upright(values: np.ndarray, one: Series) -> np.ndarray:
+    """Tilted or unevenly spaced slices, (i, j, k[, t]), on the grid that was made for them."""
+    from solvers.imaging.upright import upright
+
+    assert one.shifts is not None
+    out = np.empty(one.size, values.dtype, order="F")
+    for time in range(one.size[3] if len(one.size) == 4 else 1):
+        whole = (values, out) if values.ndim == 3 else (values[..., time], out[..., time])
+        upright(whole[0], one.shifts, whole[1])
+    return out
 
 
 def _write_json(path: Path, content: Any) -> None:
@@ -166,11 +185,15 @@ def _write_json(path: Path, content: Any) -> None:
 
 @dataclass(frozen=True)
 class Options:
-    """For `ingest_all`: modalities to read, the user's map of labels, and subjects to keep (all when empty)."""
+    """For `ingest_all`: modalities to read, the user's map of labels, subjects to keep (all when empty).
+
+    `accept`: codes of refusals that the person overrules.
+    """
 
     modality: tuple[str, ...] = MODALITIES
     labels: Mapping[str, str] = field(default_factory=dict)
     only: Sequence[str] = ()
+    accept: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -197,7 +220,7 @@ def ingest_all(scans: Path, out: Path, key: bytes, options: Options = Options())
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=out) as folder, Reader() as reader:
         scratch = Path(folder)
         try:
-            found = index(Path(scans), key, scratch, reader)
+            found = index(Path(scans), key, scratch, reader, options.accept)
             _check_something(found)
         except BadInput as problem:
             return [Outcome("", "", refusal=problem)]
@@ -232,6 +255,9 @@ def _one_outcome(one: Series, label: str, found: Index, out: Path, scratch: Path
         return Outcome(label, one.name, refusal=problem, warnings=one.warnings)
     folder.mkdir(parents=True, exist_ok=True)
     volume, beside = folder / f"{one.name}.nii.gz", folder / f"{one.name}.json"
+    if one.gradients and any(one.b_values):
+        for suffix, text in zip((".bval", ".bvec"), sidecar.fsl_gradients(one), strict=True):
+            (folder / f"{one.name}{suffix}").write_text(text)
     (draft / "volume.json").replace(beside)
     (draft / "volume.nii.gz").replace(volume)
     return Outcome(label, one.name, volume, beside, warnings=tuple(facts["warnings"]))

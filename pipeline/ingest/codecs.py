@@ -34,8 +34,19 @@ SUPPORTED = _NATIVE | _JPEG | _JPEG_LOSSLESS | _JPEG_LS | _JPEG_2000 | _RLE
 def frames(path: Path, head: dict[str, Any]) -> np.ndarray:
     """All frames of a file as stored numbers, (frames, rows, columns), int32 or float.
 
-    head: what `header.describe` said of the file. Raises Problem.
+    head: what `header.describe` said of the file. The tiles of a mosaic are its frames. Raises Problem.
     """
+    mosaic = head.get("mosaic")
+    if not mosaic:
+        return _images(path, head)
+    rows, columns = mosaic["whole"]
+    whole = _images(path, head | {"n_frames": 1, "rows": rows, "columns": columns})[0]
+    tiles = whole.reshape(-1, mosaic["rows"], columns // mosaic["columns"], mosaic["columns"]).swapaxes(1, 2)
+    return tiles.reshape(-1, mosaic["rows"], mosaic["columns"])[:mosaic["n_slices"]]
+
+
+def _images(path: Path, head: dict[str, Any]) -> np.ndarray:
+    """The images of a file as it stores them."""
     shape = (head["n_frames"] or 1, head["rows"], head["columns"])
     _check_claims(shape, head)
     pixels = head["pixels"]

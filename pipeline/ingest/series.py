@@ -14,10 +14,9 @@ import numpy as np
 
 from pipeline.ingest import suv
 from pipeline.ingest.discover import Found
+from pipeline.ingest.split import Frame, Head, split
 from solvers.errors import BadInput
 from solvers.geometry import frames as geometry
-
-Head = dict[str, Any]
 
 _NO_IMAGE = {"1.2.840.10008.1.3.10"}
 _CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -30,25 +29,12 @@ MODALITIES = ("CT", "MR", "PT")
 
 
 @dataclass(frozen=True)
-class Frame:
-    """One slice at one time: where it is, how it scales, what tells it from another at the same place."""
-
-    file: int
-    index: int
-    position: tuple[float, ...]
-    orientation: tuple[float, ...]
-    spacing: tuple[float, float]
-    slope: float
-    intercept: float
-    facts: Head
-
-
-@dataclass(frozen=True)
 class Series:
     """A volume (or a time series of it) that can be read, or the reason why not.
 
     `rows[t][k]`: frames by time and slice. `affine`: LPS mm. `facts`: header of
-    the first file. `files`: numbers of all files that belong to it.
+    the first file. `files`: numbers of all files that belong to it. `gradients`:
+    directions of diffusion by time, LPS. `shifts`: how its slices are resampled.
     """
 
     name: str
@@ -63,7 +49,9 @@ class Series:
     warnings: tuple[str, ...] = ()
     times_ms: tuple[float, ...] = ()
     b_values: tuple[float, ...] = ()
+    gradients: tuple[tuple[float, ...], ...] = ()
     residual_mm: float = 0.0
+    shifts: geometry.Shifts | None = None
 
     @property
     def is_volume(self) -> bool:
@@ -76,15 +64,18 @@ class Series:
         return [] if self.affine is None else np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
 
 
-def build(files: Sequence[Found], heads: Sequence[Head], doubtful: Collection[str] = ()) -> list[Series]:
+def build(files: Sequence[Found], heads: Sequence[Head], doubtful: Collection[str] = (),
+          accept: Collection[str] = ()) -> list[Series]:
     """All series of the scan, usable or refused, in a stable order.
 
     doubtful: folders with files that should be slices by their name and are not DICOM.
+    accept: codes of refusals that the person overrules.
     """
     groups, loose = _by_series(files, heads)
     found: list[Series] = []
     for numbers in groups.values():
-        found += _dicom(numbers, files, heads, [heads[i]["problem"] for i in loose if _near(i, numbers, files)])
+        doubts = [heads[i]["problem"] for i in loose if _near(i, numbers, files)]
+        found += _dicom(numbers, files, heads, doubts, accept)
     found = [_with_doubt(s, files, doubtful) for s in found]
     alone = [i for i in loose if not any(_near(i, numbers, files) for numbers in groups.values())]
     found += [_refused(f"file-{i + 1:03d}", [i], heads, BadInput(*_said(heads[i]["problem"]))) for i in alone]
@@ -163,7 +154,8 @@ def _grid(number: int, files: Sequence[Found], head: Head) -> Series:
 
 # DICOM
 
-def _dicom(numbers: list[int], files: Sequence[Found], heads: Sequence[Head], doubts: list[list[str]]) -> list[Series]:
+def _dicom(numbers: list[int], files: Sequence[Found], heads: Sequence[Head], doubts: list[list[str]],
+           accept: Collection[str]) -> list[Series]:
     """The volumes of one SeriesInstanceUID, or its refusal."""
     first = heads[numbers[0]]
     name = f"{first.get('modality') or 'XX'}-s{first.get('series_number') or 0:03d}"
@@ -174,8 +166,8 @@ def _dicom(numbers: list[int], files: Sequence[Found], heads: Sequence[Head], do
         _check_one_patient(numbers, heads)
         frames = [f for n in numbers for f in _frames_of(n, heads[n])]
         _check_frames(frames, heads)
-        return [_placed(f"{name}{suffix}", part, heads, [*warnings, *_doubtful(numbers, part, heads)])
-                for suffix, part in _split(frames, first["modality"])]
+        return [_placed(f"{name}{suffix}", part, heads, [*warnings, *_doubtful(numbers, part, heads)], accept)
+                for suffix, part in split(frames, first["modality"])]
     except BadInput as problem:
         return [_refused(name, numbers, heads, problem, warnings)]
 
@@ -254,9 +246,6 @@ def _frames_of(number: int, head: Head) -> list[Frame]:
 
 def _check_place(head: Head) -> None:
     """Each frame needs position, orientation, spacing and a scale that means something."""
-    if "MOSAIC" in head["image_type"]:
-        raise BadInput("unsupported_mosaic", "a Siemens mosaic cannot be read yet", "one slice per image",
-                       "Export as enhanced or classic single slices.")
     for frame in head["frames"]:
         for part, said in (("position", "ImagePositionPatient"), ("orientation", "ImageOrientationPatient"),
                            ("spacing", "PixelSpacing")):
@@ -294,76 +283,48 @@ def _check_frames(frames: list[Frame], heads: Sequence[Head]) -> None:
         raise BadInput("invalid_rescale", "some slices have a rescale slope and others none", "one convention")
 
 
-_ECHO: tuple[str, Callable[[Head], Any]] = ("echo", lambda f: (f["echo"], f["echo_ms"]))
-_PHASE: tuple[str, Callable[[Head], Any]] = ("acquisition", lambda f: f["acquisition"])
-_TIMES: list[tuple[str, Callable[[Head], Any]]] = [
-    ("temporal", lambda f: f["temporal"]), ("trigger_ms", lambda f: f["trigger_ms"]),
-    ("b_value", lambda f: f["b_value"]), ("acquisition", lambda f: f["acquisition"]), ("moment", lambda f: f["moment"]),
-]
-
-
-def _split(frames: list[Frame], modality: str) -> list[tuple[str, list[list[Frame]]]]:
-    """Volumes of a series, each a list of time points; told apart only where positions repeat.
-
-    Echoes, and acquisitions of a CT (its contrast phases), are volumes of their own.
-    """
-    if _repeats(frames) == 1:
-        return [("", [frames])]
-    for label, of in [_ECHO, _PHASE] if modality == "CT" else [_ECHO]:
-        parts = _partition(frames, of)
-        if len(parts) > 1 and all(_repeats(p) < _repeats(frames) for p in parts):
-            return [(f"-{label}{i + 1}{more}", part) for i, p in enumerate(parts)
-                    for more, part in _split(p, modality)]
-    for label, of in _TIMES:
-        parts = _partition(frames, of)
-        if len(parts) > 1 and all(_repeats(p) == 1 for p in parts) and len({len(p) for p in parts}) == 1:
-            return [(f"-{label.partition('_')[0]}", parts)]
-    raise BadInput("duplicate_positions", "several slices lie at the same position, and nothing in their headers "
-                   "(echo, time, b-value) tells them apart", "one slice per position",
-                   "Separate echoes, phases or repeats into series of their own.")
-
-
-def _partition(frames: list[Frame], of: Callable[[Head], Any]) -> list[list[Frame]]:
-    groups: dict[Any, list[Frame]] = defaultdict(list)
-    for frame in frames:
-        groups[of(frame.facts)].append(frame)
-    if any(v is None for v in groups):
-        return [frames]
-    return [groups[k] for k in sorted(groups)]
-
-
-def _repeats(frames: list[Frame]) -> int:
-    """The most frames that share one place (and orientation)."""
-    places = Counter((*np.round(f.position, 3), *np.round(f.orientation, 2)) for f in frames)
-    return max(places.values())
-
-
-def _placed(name: str, times: list[list[Frame]], heads: Sequence[Head], warnings: list[str]) -> Series:
+def _placed(name: str, times: list[list[Frame]], heads: Sequence[Head], warnings: list[str],
+            accept: Collection[str]) -> Series:
     """Frames sorted into a grid, or the refusal of this volume."""
     first = heads[times[0][0].file]
     numbers = tuple(sorted({f.file for part in times for f in part}))
     try:
-        stacks = [_stack(part) for part in times]
+        stacks = [_stack(part, accept) for part in times]
     except BadInput as problem:
         return _refused(name, numbers, heads, problem, warnings)
     one = stacks[0]
     if any(not np.allclose(s.affine, one.affine, atol=0.02) for s in stacks):
         return _refused(name, numbers, heads, BadInput("inconsistent_slices", "time points lie at different places",
-                                                       "the same slices at each time"), warnings)
+                                                       "the same slices at each time", "Export the series again."),
+                        warnings)
     rows = tuple(tuple(part[i] for i in stack.order) for part, stack in zip(times, stacks, strict=True))
-    size = (first["columns"], first["rows"], len(rows[0]), *([len(rows)] if len(rows) > 1 else []))
-    return Series(name, first["patient"], first["modality"], numbers, first, None, rows, one.affine, size,
-                  tuple(warnings), _times_ms(rows), _b_values(rows), max(s.residual for s in stacks))
+    return Series(name, first["patient"], first["modality"], numbers, first, None, rows, one.affine,
+                  _size(first, rows, one.shifts), (*warnings, *_said_of_tilt(first, one)), _times_ms(rows),
+                  *_diffusion(rows), max(s.residual for s in stacks), one.shifts)
 
 
-def _stack(part: list[Frame]) -> geometry.Stack:
+def _size(first: Head, rows: tuple[tuple[Frame, ...], ...], shifts: geometry.Shifts | None) -> tuple[int, ...]:
+    """Columns, rows, slices (and times) of the volume that comes out."""
+    wider, n_slices = (shifts.wider, shifts.n_slices) if shifts else ((0, 0), len(rows[0]))
+    times = [len(rows)] if len(rows) > 1 else []
+    return (first["columns"] + wider[0], first["rows"] + wider[1], n_slices, *times)
+
+
+def _said_of_tilt(first: Head, stack: geometry.Stack) -> tuple[str, ...]:
+    if stack.shifts is None and first["tilt"] and abs(first["tilt"]) > 0.1:
+        return (f"the header says gantry tilt {first['tilt']:.1f} degrees; positions show an upright stack",)
+    return stack.corrected
+
+
+def _stack(part: list[Frame], accept: Collection[str]) -> geometry.Stack:
     if len(part) < 2:
         raise BadInput("too_few_slices", "a single slice is not a volume: too few slices", "several slices",
                        "Give the folder of the whole series.")
     decimals = max(f.facts["decimals"] for f in part)
     rounding = min(0.05, 0.5 * 10.0**-decimals) if decimals else 0.0
+    thickness = [f.facts["thickness"] for f in part]
     return geometry.stack(np.array([f.position for f in part]), np.array([f.orientation for f in part]),
-                          part[0].spacing, part[0].facts["thickness"], rounding)
+                          part[0].spacing, None if None in thickness else np.array(thickness, float), rounding, accept)
 
 
 def _times_ms(rows: tuple[tuple[Frame, ...], ...]) -> tuple[float, ...]:
@@ -377,9 +338,13 @@ def _times_ms(rows: tuple[tuple[Frame, ...], ...]) -> tuple[float, ...]:
     return ()
 
 
-def _b_values(rows: tuple[tuple[Frame, ...], ...]) -> tuple[float, ...]:
-    values = [part[0].facts["b_value"] for part in rows]
-    return tuple(float(v) for v in values) if None not in values else ()
+def _diffusion(rows: tuple[tuple[Frame, ...], ...]) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
+    """b-value and direction of each time point, each only where all are known."""
+    b_values = [part[0].facts["b_value"] for part in rows]
+    gradients = [part[0].facts["gradient"] for part in rows]
+    if None in b_values:
+        return (), ()
+    return tuple(b_values), () if None in gradients else tuple(tuple(g) for g in gradients)
 
 
 def _doubtful(numbers: list[int], times: list[list[Frame]], heads: Sequence[Head]) -> list[str]:
@@ -396,10 +361,10 @@ def _doubtful(numbers: list[int], times: list[list[Frame]], heads: Sequence[Head
         said.append("the images were compressed with loss (lossy): values are approximate")
     elif any(heads[n]["transfer_syntax"] in _MAYBE_LOSSY for n in numbers):
         said.append("the images are JPEG 2000 of the kind that may be lossy: values may be approximate")
+    if first["assumed"]:
+        said.append(first["assumed"])
     if first["burned_in"]:
         said.append("the header says that text is burned into the images")
-    if first["tilt"] and abs(first["tilt"]) > 0.1:
-        said.append(f"the header says gantry tilt {first['tilt']:.1f} degrees; positions show an upright stack")
     if first["modality"] == "PT":
         said += suv.body_weight(first["pet"], first["weight_kg"]).warnings
     return said

@@ -32,6 +32,8 @@ def content(series: Series, values: np.ndarray, heads: Sequence[Head], n_not_fin
         "height_m": facts.get("height_m"), "warnings": said, "format": facts["kind"],
         "units": {"CT": "HU", "PT": _pet_units(facts)}.get(modality, "arbitrary"), "suv_bw_scale": scale,
         "venc_cm_s": facts.get("venc_cm_s"), "b_values_s_per_mm2": list(series.b_values),
+        "gradients_lps": [[round(x, 6) for x in g] for g in series.gradients],
+        "resampled": series.shifts is not None,
         "times_ms": list(series.times_ms), "echo_time_ms": _echo(series),
         "frame_of_reference": facts.get("frame_of_reference", ""), "slice_ids": _slice_ids(series, heads),
         "slice_residual_mm": round(series.residual_mm, 5),
@@ -67,3 +69,18 @@ def infer_modality(values: np.ndarray) -> str:
     step = max(1, values.size // 500_000)
     sample = values.ravel(order="K")[::step]
     return "CT" if np.percentile(sample, 1) < -90 else "MR"
+
+
+def fsl_gradients(series: Series) -> tuple[str, str]:
+    """The text of .bval and .bvec: directions along the axes of the written image, FSL's convention.
+
+    Where the axes of the NIfTI are right-handed, the first component changes sign;
+    source: https://fsl.fmrib.ox.ac.uk/fsl/docs/#/diffusion/dtifit.
+    """
+    assert series.affine is not None
+    axes = series.affine[:3, :3] / series.spacing
+    along = np.array(series.gradients) @ axes
+    if np.linalg.det(axes) > 0:
+        along[:, 0] *= -1
+    lines = [" ".join(f"{x + 0.0:.6g}" for x in row) for row in np.where(np.abs(along) < 5e-7, 0.0, along).T]
+    return " ".join(f"{b:g}" for b in series.b_values) + "\n", "\n".join(lines) + "\n"

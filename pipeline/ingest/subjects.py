@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,17 +96,19 @@ def _read_key(path: Path) -> bytes:
     return key
 
 
-def index(scan: Path, key: bytes, scratch: Path, reader: worker.Reader | None = None) -> Index:
+def index(scan: Path, key: bytes, scratch: Path, reader: worker.Reader | None = None,
+          accept: Collection[str] = ()) -> Index:
     """Read all headers of a scan; archives are unpacked into `scratch`, which must outlive the result.
 
     reader: a child that goes on to decode; absent, one is started for the headers alone.
+    accept: codes of refusals that the person overrules.
     """
     if reader is None:
         with worker.Reader() as own:
-            return index(scan, key, scratch, own)
+            return index(scan, key, scratch, own, accept)
     found = discover.discover(Path(scan), scratch)
     heads = worker.describe(found.files, key, reader)
-    made = build(found.files, heads, found.doubtful)
+    made = build(found.files, heads, found.doubtful, accept)
     return Index(tuple(found.files), tuple(heads), tuple(made), tuple(found.refused), dict(found.ignored))
 
 

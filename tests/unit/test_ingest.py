@@ -121,7 +121,6 @@ FAULTS: dict[str, tuple[Edit | None, range | list[int], str, str]] = {
     "gap": (None, [k for k in range(N) if k not in (3, 7)], "missing_slice",
             "2 slices are missing: a gap at 42.00, 58.00"),
     "mixed": (rotated, range(N), "mixed_orientation", "10 slices have 2 orientations"),
-    "tilt": (tilted, range(N), "gantry_tilt", "20.6 degrees"),
     "scout": (setting(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), range(1), "localizer_only", "scout"),
     "capture": (setting(SOPClassUID=CAPTURE), range(3), "not_a_volume", "secondary capture"),
     "swapped": (at(4, PatientID="ANOTHER"), range(N), "mixed_patients", "more than one patient"),
@@ -129,7 +128,7 @@ FAULTS: dict[str, tuple[Edit | None, range | list[int], str, str]] = {
     "zerospacing": (setting(PixelSpacing=[0, 0]), range(N), "invalid_geometry", "PixelSpacing"),
     "sizes": (at(4, Rows=ROWS // 2), range(N), "inconsistent_slices", "rows"),
     "slope": (setting(RescaleSlope="0"), range(N), "invalid_rescale", "RescaleSlope"),
-    "shifted": (at(4, ImagePositionPatient=[-10, -20, 46.5]), range(N), "inconsistent_slices", "spacing"),
+    "shifted": (at(4, ImagePositionPatient=[-10, -20, 46.5]), range(N), "uneven_slices", "spacing"),
     "aside": (at(4, ImagePositionPatient=[-9, -20, 46]), range(N), "inconsistent_slices", "off the line"),
     "single": (None, range(1), "too_few_slices", "single slice"),
     "lut": (setting(ModalityLUTSequence=[Dataset()]), range(N), "unsupported_lut", "lookup"),
@@ -395,6 +394,46 @@ def test_a_cut_nifti_is_refused(tmp_path):
 # Geometry
 
 angles = st.floats(-3, 3)
+
+
+def test_a_tilted_stack_stands_upright_with_every_point_in_its_place(tmp_path):
+    """The phantom's value is linear in the row: what was at a place before is there after."""
+    done, facts = run(write_series(tmp_path / "scan", edit=tilted), tmp_path / "out" / "ingest")
+    volume = formats.read_volume(done.volume)
+    assert facts["resampled"] and "tilted by 20.6 degrees" in facts["warnings"][0]
+    assert volume.values.shape == (COLUMNS, ROWS + 7, N)
+    for k, row in ((0, 0), (3, 2), (9, 5)):
+        at = np.rint(volume.index(np.array([[-10, -20 + 1.5 * k + 2 * row, 30 + 4 * k]]))[0] * 4) / 4
+        np.testing.assert_allclose(volume.position(at), [-10, -20 + 1.5 * k + 2 * row, 30 + 4 * k], atol=1e-4)
+        low, high = int(np.floor(at[1])), int(np.ceil(at[1]))
+        between = volume.values[0, low, k] * (1 - at[1] % 1) + volume.values[0, high, k] * (at[1] % 1)
+        if 0 < row < ROWS - 1 or at[1] % 1 == 0:
+            assert between == pytest.approx(int(stored(k)[row, 0]) - 1024, abs=1)
+
+
+def test_gaps_are_filled_only_when_a_person_says_so(tmp_path):
+    scan = write_series(tmp_path / "scan", slices=[k for k in range(N) if k not in (3, 7)])
+    done, facts = run(scan, tmp_path / "out" / "ingest", accept=("missing_slice",))
+    values = formats.read_volume(done.volume).values
+    assert values.shape[2] == N and facts["resampled"] and "overruled" in facts["warnings"][0]
+    for k in range(N):
+        assert values[5, 4, k] == int(stored(k)[4, 5]) - 1024
+
+
+def test_slices_as_thick_as_their_steps_leave_no_gap(tmp_path):
+    """Thin slices, then thick ones: every part of the body is in some slice, so they are brought to even steps."""
+    heights = np.cumsum([0, 2, 2, 2, 3.5, 5, 5, 5])
+
+    def two_slabs(data: Dataset, k: int) -> None:
+        data.ImagePositionPatient = [-10, -20, float(heights[k])]
+        data.SliceThickness = "2" if k < 4 else "5"
+
+    done, facts = run(write_series(tmp_path / "scan", edit=two_slabs, slices=range(8)), tmp_path / "out" / "ingest")
+    values = formats.read_volume(done.volume).values
+    assert "without a gap" in facts["warnings"][0]
+    steps = heights[-1] / (values.shape[2] - 1)
+    expected = np.interp(np.arange(values.shape[2]) * steps, heights, [int(stored(k)[4, 5]) - 1024 for k in range(8)])
+    np.testing.assert_allclose(values[5, 4], expected, atol=0.51)
 
 
 def rotation(a: float, b: float, c: float) -> np.ndarray:

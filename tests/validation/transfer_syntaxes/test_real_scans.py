@@ -34,8 +34,3 @@ def test_pet_has_the_published_suv_maximum(shared, tmp_path):
     """QIN head and neck FDG PET: body-weight SUV maximum 19.51."""
     volume, facts = one(ingest_all(shared / "scans" / "pet-wb-qin", tmp_path, KEY))
     assert volume.values.max() * facts["suv_bw_scale"] == pytest.approx(19.51, rel=1e-3)
-
-
-def test_tilted_head_ct_with_mixed_spacing_is_not_passed_off_as_a_volume(shared, tmp_path):
-    outcome, = ingest_all(shared / "scans" / "ct-head-tilt-ge" / "GE", tmp_path, KEY)
-    assert outcome.refusal is not None and outcome.refusal.code == "inconsistent_slices"
