@@ -4,6 +4,7 @@
     child      the limited process that touches foreign bytes: header, vendor (DICOM), codecs, grids (NIfTI, MHA, NRRD)
     worker     the parent's side of it: whatever happens to the child happens to one file
     split      frames at one place told apart: echoes, phases, times, diffusion
+    regions    contours and segmentations in the child; masks: the same as series, one a region
     series     headers to series: grouped, checked, placed (solvers.geometry.frames); nothing decoded yet
     choose     the series for a recipe and why; why not for each other
     sidecar    what later stages may know; suv: PET
@@ -139,14 +140,28 @@ def _write(one: Series, found: Index, volume: Path, beside: Path, scratch: Path,
     """Decode a usable series and write volume and sidecar; the sidecar's content."""
     from pipeline import formats
 
-    values, n_odd = _decode(one, found, scratch, reader)
-    facts = sidecar.content(one, values, found.heads, n_odd)
+    if one.region is not None:
+        values, said = _drawn(one, found, scratch, reader)
+        facts = sidecar.of_mask(one, values, said)
+    else:
+        values, n_odd = _decode(one, found, scratch, reader)
+        facts = sidecar.content(one, values, found.heads, n_odd)
     if not has_key:
         facts |= {"slice_ids": [], "frame_of_reference": ""}
     assert one.affine is not None
     formats.write_volume(volume, Volume(values, one.affine))
     _write_json(beside, facts)
     return facts
+
+
+def _drawn(one: Series, found: Index, scratch: Path, reader: Reader) -> tuple[np.ndarray, list[str]]:
+    """The mask of a region, (i, j, k) of 0 and 1, and what a person should know."""
+    assert one.region is not None and one.affine is not None
+    out = scratch / "values.npy"
+    head = {k: v for k, v in one.facts.items() if k not in ("identity", "patient")}
+    said = worker.mask(found.files[one.files[0]].path, head, one.region["number"], one.affine.tolist(), one.size, out,
+                       reader)
+    return np.load(out, mmap_mode="r"), said
 
 
 def _decode(one: Series, found: Index, scratch: Path, reader: Reader) -> tuple[np.ndarray, int]:
@@ -244,7 +259,7 @@ def _one_outcome(one: Series, label: str, found: Index, out: Path, scratch: Path
                  reader: Reader) -> Outcome:
     if one.problem is not None:
         return Outcome(label, one.name, refusal=one.problem, warnings=one.warnings)
-    if one.modality and one.modality not in options.modality:
+    if one.modality and one.modality not in options.modality and one.region is None:
         return Outcome(label, one.name, refusal=BadInput("unwanted_modality", f"modality {one.modality} is not wanted"))
     folder = out / f"sub-{label}" / "ingest"
     draft = scratch / "draft"

@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def _serve(request: dict[str, Any], say: Say) -> None:
-    tasks = {"index": _index, "decode": _decode}
+    tasks = {"index": _index, "decode": _decode, "mask": _mask}
     _limit(request["memory"], request["seconds"])
     try:
         tasks[request["task"]](request, say)
@@ -85,6 +85,15 @@ def _decode(request: dict[str, Any], say: Say) -> None:
     values, n_odd = _finite(values)
     _save(Path(request["out"]), _small(values))
     say({"done": True, "not_finite": n_odd})
+
+
+def _mask(request: dict[str, Any], say: Say) -> None:
+    """Write one region as 0 and 1 on a grid, (i, j, k), to an .npy file."""
+    from pipeline.ingest import regions
+
+    grid, said = regions.mask(request)
+    _save(Path(request["out"]), grid)
+    say({"done": True, "said": said})
 
 
 def _save(path: Path, values: np.ndarray) -> None:

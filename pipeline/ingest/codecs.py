@@ -67,7 +67,7 @@ def _check_claims(shape: tuple[int, int, int], head: dict[str, Any]) -> None:
                                    f"{MAX_EDGE} or without size")
     if head["samples"] not in (1, None):
         raise Problem("not_a_volume", "colour (RGB) pixels are not a volume of measured values")
-    if head["allocated"] not in (8, 16, 32, 64):
+    if head["allocated"] not in (1, 8, 16, 32, 64):
         raise Problem("unsupported_pixels", f"{head['allocated']} bits per pixel are not supported")
     if head["pixels"] is None:
         raise Problem("truncated", "the file has no pixel data")
@@ -82,6 +82,8 @@ def _deflated(path: Path) -> bytes:
 
 
 def _native(body: bytes, shape: tuple[int, int, int], head: dict[str, Any]) -> np.ndarray:
+    if head["allocated"] == 1:
+        return _bits(body, shape)
     order = "<" if head["pixels"]["little"] else ">"
     element = head["pixels"].get("element", 0x10)
     kind = {8: "f4", 9: "f8"}.get(element, f"u{head['allocated'] // 8}")
@@ -91,6 +93,16 @@ def _native(body: bytes, shape: tuple[int, int, int], head: dict[str, Any]) -> n
                                    "truncated, or the size in the header is wrong")
     values = np.frombuffer(body[:wanted], order + kind).reshape(shape)
     return values.astype(np.float32) if kind[0] == "f" else _stored(values, head)
+
+
+def _bits(body: bytes, shape: tuple[int, int, int]) -> np.ndarray:
+    """One bit a pixel, the lowest bit first, without padding between frames."""
+    n_pixels = int(np.prod(shape))
+    if not n_pixels <= 8 * len(body) <= n_pixels + 23:
+        raise Problem("truncated", f"pixel data have {len(body)} bytes where rows, columns and frames need "
+                                   f"{-(-n_pixels // 8)}: truncated, or the size in the header is wrong")
+    bits = np.unpackbits(np.frombuffer(body, np.uint8), count=n_pixels, bitorder="little")
+    return bits.reshape(shape).astype(np.int32)
 
 
 def _stored(values: np.ndarray, head: dict[str, Any]) -> np.ndarray:

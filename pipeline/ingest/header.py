@@ -18,7 +18,7 @@ import pydicom
 from pydicom import config as pydicom_config
 from pydicom.dataset import Dataset
 
-from pipeline.ingest import vendor
+from pipeline.ingest import regions, vendor
 from pipeline.ingest.elements import integer, number, numbers_of, short, text, texts
 from pipeline.ingest.problems import Problem
 
@@ -39,7 +39,7 @@ _TAGS: list[Any] = [
     "RadiopharmaceuticalInformationSequence", "Units", "SUVType", "DecayCorrection", "NumberOfSlices",
     "FrameReferenceTime", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
     "ContrastBolusAgentSequence",
-    "InPlanePhaseEncodingDirection", 0x70531000, 0x70531009, *vendor.TAGS,
+    "InPlanePhaseEncodingDirection", 0x70531000, 0x70531009, *vendor.TAGS, *regions.TAGS,
 ]
 _WORDS = {
     "arterial": r"arterial|arteriell|angio|\bcta\b|\bart\b|\bmra\b", "portal": r"portal|portven|\bpv\b",
@@ -66,6 +66,7 @@ def describe(path: Path, key: bytes) -> dict[str, Any]:
             facts |= _ids(data, key)
             facts |= _pixels(data, path, file.tell(), path.stat().st_size)
             facts |= _facts(data)
+            facts |= _regions(data, key)
     except Problem as problem:
         facts["problem"] = [problem.code, problem.happened]
     except RecursionError:
@@ -113,6 +114,16 @@ def _facts(data: Dataset) -> dict[str, Any]:
         facts |= {name: facts["mosaic"][name] for name in ("rows", "columns")}
         facts |= {"n_frames": facts["mosaic"]["n_slices"], "announced": None, "announced_slices": None}
     return facts | {"frames": _frames(data, facts["mosaic"])}
+
+
+def _regions(data: Dataset, key: bytes) -> dict[str, Any]:
+    """What contours and segmentations have beside; `regions` is None for an image."""
+    found = regions.listed(data)
+    if found is None:
+        return {"regions": None}
+    series, frame = regions.refers_to(data)
+    return {"regions": found, "refers_to": [keyed(key, s) for s in series], "frame_of_reference": keyed(key, frame),
+            "segmentation": text(data, "SegmentationType"), "fraction": number(data, "MaximumFractionalValue")}
 
 
 def keyed(key: bytes, name: str) -> str:
@@ -206,6 +217,7 @@ def _frame(data: Dataset, places: list[Dataset]) -> dict[str, Any]:
         "temporal": one("TemporalPositionIdentifier") or one("TemporalPositionIndex"),
         "echo_ms": one("EchoTime") or one("EffectiveEchoTime"), "echo": one("EchoNumbers"),
         "acquisition": one("AcquisitionNumber"), "instance": one("InstanceNumber") or 0,
+        "segment": one("ReferencedSegmentNumber"), "between": one("SpacingBetweenSlices"),
         "decimals": max((len(t.partition(".")[2]) for t in texts(holder, "ImagePositionPatient")), default=0)}
     frame["b_value"], frame["gradient"] = vendor.diffusion(data, places)
     if frame["trigger_ms"] is None:

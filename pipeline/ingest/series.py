@@ -35,6 +35,7 @@ class Series:
     `rows[t][k]`: frames by time and slice. `affine`: LPS mm. `facts`: header of
     the first file. `files`: numbers of all files that belong to it. `gradients`:
     directions of diffusion by time, LPS. `shifts`: how its slices are resampled.
+    `region`: of a mask, its number, name and the series that it was drawn on.
     """
 
     name: str
@@ -52,11 +53,12 @@ class Series:
     gradients: tuple[tuple[float, ...], ...] = ()
     residual_mm: float = 0.0
     shifts: geometry.Shifts | None = None
+    region: Head | None = None
 
     @property
     def is_volume(self) -> bool:
         """Usable, and one volume, not a time series."""
-        return self.problem is None and len(self.size) == 3
+        return self.problem is None and len(self.size) == 3 and self.region is None
 
     @property
     def spacing(self) -> list[float]:
@@ -80,7 +82,7 @@ def build(files: Sequence[Found], heads: Sequence[Head], doubtful: Collection[st
     alone = [i for i in loose if not any(_near(i, numbers, files) for numbers in groups.values())]
     found += [_refused(f"file-{i + 1:03d}", [i], heads, BadInput(*_said(heads[i]["problem"]))) for i in alone]
     found += [_grid(i, files, heads[i]) for i, f in enumerate(files) if f.kind != "dicom"]
-    return _named(sorted(found, key=lambda s: (s.patient, s.name, min(s.files))))
+    return named(sorted(found, key=lambda s: (s.patient, s.name, min(s.files))))
 
 
 def _said(problem: Sequence[str]) -> tuple[str, str, str, str]:
@@ -95,7 +97,7 @@ def _by_series(files: Sequence[Found], heads: Sequence[Head]) -> tuple[dict[str,
     groups: dict[str, list[int]] = defaultdict(list)
     loose = []
     for i, (found, head) in enumerate(zip(files, heads, strict=True)):
-        if found.kind != "dicom" or head.get("sop_class") in _NO_IMAGE:
+        if found.kind != "dicom" or head.get("sop_class") in _NO_IMAGE or head.get("regions") is not None:
             continue
         if not head["series"] and head["problem"] is None and head.get("rows") is None:
             head["problem"] = ["corrupt", "a DICOM file holds no series and no image: its meta header has an invalid "
@@ -129,7 +131,7 @@ def _refused(name: str, numbers: Sequence[int], heads: Sequence[Head], problem: 
                   warnings=tuple(warnings))
 
 
-def _named(found: list[Series]) -> list[Series]:
+def named(found: list[Series]) -> list[Series]:
     """The same series with names that are unique."""
     seen: Counter[str] = Counter()
     result = []

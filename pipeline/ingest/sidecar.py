@@ -41,6 +41,19 @@ def content(series: Series, values: np.ndarray, heads: Sequence[Head], n_not_fin
     }
 
 
+def of_mask(series: Series, values: np.ndarray, said: Sequence[str]) -> dict[str, Any]:
+    """The sidecar of a region whose mask is `values`, (i, j, k) of 0 and 1. `drawn_on`: the image's series, if any."""
+    assert series.region is not None
+    n_voxels = int(np.count_nonzero(values))
+    return {
+        "modality": series.modality, "region": series.region["name"], "region_number": series.region["number"],
+        "drawn_on": series.region["of"], "size": list(values.shape), "anatomical": True, "format": "dicom",
+        "spacing_mm": [round(s, 6) for s in series.spacing], "n_voxels": n_voxels,
+        "volume_ml": round(n_voxels * float(np.prod(series.spacing)) / 1000.0, 6), "warnings": list(said),
+        "frame_of_reference": series.facts["frame_of_reference"], "slice_ids": [],
+    }
+
+
 def _pet_units(facts: Head) -> str:
     units = (facts.get("pet") or {}).get("units", "")
     return {"BQML": "Bq/mL", "GML": "g/mL"}.get(units, "arbitrary")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.ingest import discover, worker
+from pipeline.ingest.masks import with_masks
 from pipeline.ingest.series import Head, Series, build
 from solvers.errors import BadInput
 
@@ -108,7 +109,7 @@ def index(scan: Path, key: bytes, scratch: Path, reader: worker.Reader | None = 
             return index(scan, key, scratch, own, accept)
     found = discover.discover(Path(scan), scratch)
     heads = worker.describe(found.files, key, reader)
-    made = build(found.files, heads, found.doubtful, accept)
+    made = with_masks(build(found.files, heads, found.doubtful, accept), heads)
     return Index(tuple(found.files), tuple(heads), tuple(made), tuple(found.refused), dict(found.ignored))
 
 

@@ -119,13 +119,27 @@ def decode(files: Sequence[Path], heads: Sequence[dict[str, Any]], plan: list[tu
     request = {"task": "decode", "files": [str(f) for f in files], "heads": list(heads), "plan": plan,
                "shape": list(shape), "out": str(out), "memory": BASE_MEMORY + 24 * n_voxels,
                "seconds": 30 + n_voxels // 1_000_000}
+    return int(_answer(request, reader)["not_finite"])
+
+
+def mask(file: Path, head: dict[str, Any], region: int, affine: list[list[float]], size: Sequence[int], out: Path,
+         reader: Reader) -> list[str]:
+    """Draw one region of a file on a grid into the .npy file `out`; what a person should know. Raises BadInput."""
+    n_voxels = math.prod(size)
+    request = {"task": "mask", "file": str(file), "head": head, "region": region, "affine": affine, "size": list(size),
+               "out": str(out), "memory": BASE_MEMORY + 4 * n_voxels, "seconds": 60 + n_voxels // 1_000_000}
+    return list(_answer(request, reader)["said"])
+
+
+def _answer(request: dict[str, Any], reader: Reader) -> dict[str, Any]:
+    """What the child says when done; its problem, or its death, as BadInput."""
     answers = reader.ask(request)
     answer = answers[-1] if answers else {"problem": ["decoder_died", "decoding stopped the decoder: pixel data are "
                                                       "corrupt, or need more time or memory than allowed"]}
     if answer.get("problem"):
         code, happened = answer["problem"]
         raise BadInput(code, happened, "a readable series", "Export or copy the series again.")
-    return int(_plain(answer)["not_finite"])
+    return _plain(answer)
 
 
 def _plain(answer: dict[str, Any]) -> dict[str, Any]:

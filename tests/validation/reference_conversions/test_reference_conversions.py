@@ -12,6 +12,7 @@ from scipy.ndimage import map_coordinates
 from pipeline import formats
 from pipeline.ingest import Options, Outcome, ingest_all
 from solvers.geometry.volume import Volume
+from tests import scans
 
 KEY = b"a key for tests, nobody's secret"
 UNIT = np.array(np.meshgrid([0, 1], [0, 1], [0, 1])).reshape(3, -1).T
@@ -214,3 +215,46 @@ def test_tilt_and_three_slice_spacings_are_resampled(shared, tmp_path):
     assert_pixels_stand_where_they_were(one, scan)
     assert one.facts["spacing_mm"][2] == pytest.approx(4.0, abs=0.1)
     assert any("slice spacing differs (1.08 to 7.00 mm)" in w for w in one.facts["warnings"])
+
+
+# Regions
+
+MODALITIES = {"CT": "CT", "PET": "PT", "MR_T1": "MR"}
+
+
+@pytest.mark.parametrize("name", MODALITIES)
+def test_contours_become_the_reference_mask(shared, tmp_path, name):
+    """Dice of our mask and the reference's, on the image's grid, and the image itself untouched."""
+    root = shared / "scans" / "ibsi-sts-051" / "ibsi_validation"
+    found = {one.facts["modality"]: one for one in read(root / "dicom" / "STS_051" / name, tmp_path)}
+    image, mask = found[MODALITIES[name]], found["RTSTRUCT"]
+    truth = formats.read_volume(root / "nifti" / "STS_051" / f"{name}_mask.nii.gz")
+    assert_same_place(mask.volume, truth, 5e-3)
+    np.testing.assert_allclose(mask.volume.affine, image.volume.affine, atol=1e-6)
+    assert scans.dice(np.asarray(mask.volume.values) > 0, np.asarray(truth.values) > 0) >= 0.99
+    assert mask.facts["region"].startswith("gtv_mass") and mask.facts["drawn_on"] == image.path.name[:-7]
+    original = formats.read_volume(root / "nifti" / "STS_051" / f"{name}_image.nii.gz")
+    np.testing.assert_allclose(image.volume.values, original.values, rtol=2e-6, atol=1e-4)
+    if name == "PET":
+        assert image.facts["suv_bw_scale"] == 1.0 and image.facts["units"] == "g/mL"
+
+
+@pytest.mark.verify
+def test_pet_with_a_segmentation(shared, tmp_path):
+    """Published body-weight SUV maximum; each segment on the PET's grid as pydicom decodes its frames."""
+    found = read(shared / "scans" / "pet-wb-qin", tmp_path)
+    pet, = (one for one in found if one.facts["modality"] == "PT")
+    assert pet.volume.values.max() * pet.facts["suv_bw_scale"] == pytest.approx(19.51, rel=1e-3)
+    data = pydicom.dcmread(next((shared / "scans" / "pet-wb-qin").rglob("SEG/**/*.dcm")))
+    masks = {one.facts["region_number"]: one for one in found if one.facts["modality"] == "SEG"}
+    assert len(masks) == len(data.SegmentSequence) == 2
+    for number, one in masks.items():
+        np.testing.assert_allclose(one.volume.affine, pet.volume.affine, atol=1e-6)
+        frames = [(f, p) for f, p in zip(data.PerFrameFunctionalGroupsSequence, data.pixel_array, strict=True)
+                  if f.SegmentIdentificationSequence[0].ReferencedSegmentNumber == number]
+        assert np.count_nonzero(one.volume.values) == sum(int(p.sum()) for _, p in frames) > 0
+        for frame, pixels in frames:
+            at = one.volume.index(np.array([frame.PlanePositionSequence[0].ImagePositionPatient], float))[0]
+            np.testing.assert_array_equal(one.volume.values[:, :, round(at[2])], pixels.T)
+    suv = np.asarray(pet.volume.values)[np.asarray(masks[1].volume.values) > 0] * pet.facts["suv_bw_scale"]
+    assert suv.mean() > 2
