@@ -211,7 +211,7 @@ def _disk_error(error: OSError, folder: Path) -> Exception:
              errno.EDQUOT: "the disk quota is used up"}
     if error.errno not in known:
         return error
-    return BadInput("cannot_write", f"{folder.name}: {known[error.errno]}", "room to write",
+    return BadInput("cannot_write", f"{known[error.errno]} (writing {folder.name})", "room to write",
                     "Finished stages are kept; make room and run the same command again.")
 
 

@@ -27,7 +27,8 @@ Repeated = Annotated[list[str] | None, Parameter(negative=())]
 @app.command
 def run(scans: Path, out: Path, /, *, recipe: str = "aorta", participant_label: Labels = None, use: Repeated = None,
         set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None, labels: Path | None = None,
-        until: str = "", jobs: int = 2, dry_run: Annotated[bool, Parameter(negative=())] = False) -> int:
+        until: str = "", jobs: int = 2, accept: Repeated = None,
+        dry_run: Annotated[bool, Parameter(negative=())] = False) -> int:
     """Every case in SCANS, from the scan to the report in OUT.
 
     Parameters
@@ -50,6 +51,8 @@ def run(scans: Path, out: Path, /, *, recipe: str = "aorta", participant_label: 
         The last stage to run.
     jobs
         Threads at most.
+    accept
+        A refusal of the scan that you overrule, by its code (see `anatwin ingest --help`).
     dry_run
         Only say what would be done.
     """
@@ -58,6 +61,8 @@ def run(scans: Path, out: Path, /, *, recipe: str = "aorta", participant_label: 
     if until and until not in STAGES:
         raise BadSettings("unknown_stage", f"--until {until}: no such stage", f"one of {', '.join(STAGES)}")
     settings = named(recipe, set_ or [])
+    if accept:
+        settings = settings.but(ingest=settings.ingest.but(accept=intake.checked(accept)))
     files = dict(_pair(text) for text in use or [])
     _writable(out)
     with intake.people(scans, labels, participant_label or []) as people:
@@ -68,10 +73,22 @@ def run(scans: Path, out: Path, /, *, recipe: str = "aorta", participant_label: 
 
 
 @app.command
-def ingest(scans: Path, out: Path, /) -> int:
-    """Only read: every series as a checked volume with its sidecar, or a refusal that says why."""
+def ingest(scans: Path, out: Path, /, *, accept: Repeated = None) -> int:
+    """Only read: every series as a checked volume with its sidecar, or a refusal that says why.
+
+    Parameters
+    ----------
+    scans
+        A file or a folder in any shape, as for `run`.
+    out
+        Where volumes go; ingest.json there says what became of every series and file.
+    accept
+        A refusal that you overrule, by its code: missing_slice and uneven_slices (interpolated from the slices
+        around), conflicting_geometry (the sform of a NIfTI is believed). Again for another one.
+    """
+    accepted = intake.checked(accept or [])
     _writable(out)
-    return intake.ingest_all(scans, out)
+    return intake.ingest_all(scans, out, accepted)
 
 
 @app.command

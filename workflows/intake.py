@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import formats
 from pipeline import ingest as reading
 from pipeline.stage import tell
 from solvers.errors import BadInput
+from workflows.settings import BadSettings
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ def key_file() -> Path:
 def people(scans: Path, labels: Path | None, wanted: Sequence[str]) -> Iterator[list[Person]]:
     """The participants of SCANS, with their files for as long as the context lasts."""
     if not scans.exists():
-        raise BadInput("no_such_scan", f"{scans} does not exist", "a file or folder with a scan")
+        raise BadInput("no_such_scan", f"{scans} does not exist", "a file or folder with a scan", "Check the path.")
     key = reading.read_or_make_key(key_file())
     with tempfile.TemporaryDirectory(prefix="anatwin-") as scratch:
         found = reading.subjects(scans, key, Path(scratch) / "unpacked", _labels(labels))
@@ -62,19 +64,36 @@ def _labels(table: Path | None) -> Mapping[str, str]:
     with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     if not rows or not {"patient_id", "participant_id"} <= set(rows[0]):
-        raise BadInput("bad_labels", f"{table.name} lacks its columns", "patient_id and participant_id, tab-separated")
+        raise BadInput("bad_labels", f"{table.name} lacks its columns", "patient_id and participant_id, tab-separated",
+                       "Add the line of column names.")
     return {row["patient_id"]: row["participant_id"].removeprefix("sub-") for row in rows}
 
 
-def ingest_all(scans: Path, out: Path) -> int:
-    """Every series read or refused, one line each; the exit code."""
+def ingest_all(scans: Path, out: Path, accept: Sequence[str]) -> int:
+    """Every series read or refused, one line each; `ingest.json` has the same and what became of every file.
+
+    The exit code: 0 when all was read, 3 when some was, 1 when nothing was.
+    """
     if not scans.exists():
-        raise BadInput("no_such_scan", f"{scans} does not exist", "a file or folder with a scan")
-    outcomes = reading.ingest_all(scans, out, reading.read_or_make_key(key_file()))
-    for outcome in outcomes:
+        raise BadInput("no_such_scan", f"{scans} does not exist", "a file or folder with a scan",
+                       "Check the path.")
+    done = reading.read_all(scans, out, reading.read_or_make_key(key_file()), reading.Options(accept=checked(accept)))
+    formats.write_json(out / "ingest.json", done.as_dict())
+    for outcome in done.outcomes:
         tell(_line(outcome, out))
-    n_read = sum(o.volume is not None for o in outcomes)
-    return 0 if n_read == len(outcomes) else 3 if n_read else 1
+    tell(str(done.ledger))
+    wanted = [o for o in done.outcomes if not o.unwanted]
+    n_read = sum(o.volume is not None for o in wanted)
+    return 0 if n_read == len(wanted) else 3 if n_read else 1
+
+
+def checked(accept: Sequence[str]) -> tuple[str, ...]:
+    """Codes of refusals that may be overruled; any other is a wrong setting."""
+    odd = [code for code in accept if code not in reading.ACCEPTABLE]
+    if odd:
+        raise BadSettings("not_acceptable", f"--accept {odd[0]}: this is no refusal that can be overruled",
+                          "; or ".join(f"{code} ({what})" for code, what in sorted(reading.ACCEPTABLE.items())))
+    return tuple(accept)
 
 
 def _line(outcome: reading.Outcome, out: Path) -> str:

@@ -8,6 +8,7 @@
     series     headers to series: grouped, checked, placed (solvers.geometry.frames); nothing decoded yet
     choose     the series for a recipe and why; why not for each other
     sidecar    what later stages may know; suv: PET
+    ledger     what became of every file: used, duplicate, refused, passed over
     subjects   whose files are whose: keyed labels, one case per patient
 
 A series is read whole or not at all. Identifiers become keyed hashes inside the
@@ -17,14 +18,15 @@ or date is in an output or a message.
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.ingest import choose, sidecar, worker
-from pipeline.ingest.series import MODALITIES, Series
+from pipeline.ingest import choose, ledger, sidecar, worker
+from pipeline.ingest.ledger import Ledger
+from pipeline.ingest.series import ACCEPTABLE, MODALITIES, Series
 from pipeline.ingest.subjects import (
     Discovery,
     Index,
@@ -40,24 +42,28 @@ from pipeline.stage import Config, Files, Report
 from solvers.errors import BadInput
 from solvers.geometry.volume import Volume
 
-__all__ = ["Discovery", "Index", "IngestConfig", "IngestInputs", "IngestOutputs", "IngestReport", "Options", "Outcome",
-           "SubjectScan", "index", "ingest", "ingest_all", "read_or_make_key", "subjects"]
+__all__ = ["ACCEPTABLE", "Discovery", "Index", "IngestConfig", "IngestInputs", "IngestOutputs", "IngestReport",
+           "Ledger", "Options", "Outcome", "Reading", "SubjectScan", "index", "ingest", "ingest_all", "read_all",
+           "read_or_make_key", "subjects"]
 
 VERSION = 1
 SOURCES = ["DICOM PS3.3 C.7.6.2 (image plane), https://dicom.nema.org/medical/dicom/current/output/html/part03.html"]
 
 
+Acceptable = Literal["missing_slice", "uneven_slices", "conflicting_geometry"]
+
+
 class IngestConfig(Config):
     """`series`: the name of one series (as listed in series.json), else the best is chosen.
 
-    `accept`: codes of refusals that you overrule, as missing_slice (`anatwin ingest --help` lists them).
+    `accept`: codes of refusals that you overrule, as missing_slice (`anatwin ingest --help` says what is done then).
     """
 
     series: str | None = None
     modality: tuple[str, ...] = ("CT", "MR")
     min_slices: int = 8
     prefer_contrast: bool = True
-    accept: tuple[str, ...] = ()
+    accept: tuple[Acceptable, ...] = ()
 
 
 class IngestInputs(Files):
@@ -103,10 +109,17 @@ def ingest(inputs: IngestInputs, config: IngestConfig, outputs: IngestOutputs) -
         _check_modality(facts, config)
     why = next(r["why"] for r in rows if r["chosen"])
     _write_json(outputs.series, {"series": rows, "refused": [r.as_dict() for r in found.refused],
-                                 "ignored": dict(found.ignored)})
+                                 "files": ledger.of(found, [_choice(s, s is chosen) for s in found.series]).as_dict()})
     return IngestReport(series=chosen.name, modality=facts["modality"], size=tuple(facts["size"]),
                         spacing_mm=tuple(facts["spacing_mm"]), n_series=len(found.series), n_files=len(chosen.files),
                         why=why, warnings=tuple(facts["warnings"]))
+
+
+def _choice(one: Series, is_chosen: bool) -> tuple[Series, str, str]:
+    """The fate of a series' files where one series is taken."""
+    if one.problem is not None:
+        return one, "refused", one.problem.code
+    return (one, "used", "") if is_chosen else (one, "ignored", "another series was chosen")
 
 
 def _check_something(found: Index) -> None:
@@ -132,7 +145,7 @@ def _check_modality(facts: Mapping[str, Any], config: IngestConfig) -> None:
     """The inferred modality of a file that names none must be wanted too."""
     if facts["modality"] not in config.modality:
         raise BadInput("no_series_fits", f"the volume looks like {facts['modality']} by its values",
-                       " or ".join(config.modality))
+                       " or ".join(config.modality), "Allow it with --set ingest.modality, or give another scan.")
 
 
 def _write(one: Series, found: Index, volume: Path, beside: Path, scratch: Path, reader: Reader, *,
@@ -213,7 +226,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one series: files written, or the refusal. `subject` is empty when it belongs to nobody."""
+    """What became of one series: files written, or the refusal. `subject` is empty when it belongs to nobody.
+
+    `unwanted`: it could be read, but was not asked for.
+    """
 
     subject: str
     series: str
@@ -221,32 +237,76 @@ class Outcome:
     sidecar: Path | None = None
     refusal: BadInput | None = None
     warnings: tuple[str, ...] = ()
+    n_files: int = 0
+    unwanted: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON types; no path beyond the names that ingest gave."""
+        return {"subject": self.subject, "series": self.series, "n_files": self.n_files,
+                "volume": self.volume.name if self.volume else None, "warnings": list(self.warnings),
+                "refusal": self.refusal.as_dict() if self.refusal else None}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What became of a scan: of each series, and of every file."""
+
+    outcomes: tuple[Outcome, ...]
+    ledger: Ledger
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {"series": [o.as_dict() for o in self.outcomes], "files": self.ledger.as_dict()}
 
 
 def ingest_all(scans: Path, out: Path, key: bytes, options: Options = Options()) -> list[Outcome]:  # noqa: B008
+    """The outcomes of `read_all`."""
+    return list(read_all(scans, out, key, options).outcomes)
+
+
+def read_all(scans: Path, out: Path, key: bytes, options: Options = Options(),  # noqa: B008
+             reader: Reader | None = None) -> Reading:
     """Every series of a scan as `out/sub-<label>/ingest/<series>.nii.gz` with its `.json`, or why not.
 
-    key: the secret behind labels and ids, from `read_or_make_key`. Each volume
-    appears whole or not at all. An empty list never comes back: a scan without
-    any image is one outcome with the reason.
+    key: the secret behind labels and ids, from `read_or_make_key`. reader: a child
+    that outlives this call; absent, one is started. Each volume appears whole or
+    not at all. There is always an outcome: a scan without any image is one.
     """
+    if reader is None:
+        with Reader() as own:
+            return read_all(scans, out, key, options, own)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".scratch-", dir=out) as folder, Reader() as reader:
+    with tempfile.TemporaryDirectory(prefix=".scratch-", dir=out) as folder:
         scratch = Path(folder)
+        found = Index((), (), (), (), {})
         try:
             found = index(Path(scans), key, scratch, reader, options.accept)
             _check_something(found)
         except BadInput as problem:
-            return [Outcome("", "", refusal=problem)]
-        outcomes = [Outcome("", "", refusal=problem) for problem in found.refused]
-        given = _given(options, key)
-        for one in found.series:
-            owner = owner_of(one)
-            label = label_of(owner, key, given) if owner else ""
-            if not options.only or label in options.only:
-                outcomes.append(_one_outcome(one, label, found, out, scratch, options, reader))
-        return outcomes
+            return Reading((Outcome("", "", refusal=problem),), ledger.of(found, []))
+        return _read_each(found, out, key, options, scratch, reader)
+
+
+def _read_each(found: Index, out: Path, key: bytes, options: Options, scratch: Path, reader: Reader) -> Reading:
+    outcomes = [Outcome("", "", refusal=problem, n_files=1) for problem in found.refused]
+    given, fates = _given(options, key), []
+    for one in found.series:
+        owner = owner_of(one)
+        label = label_of(owner, key, given) if owner else ""
+        if options.only and label not in options.only:
+            fates.append((one, "ignored", "of another participant"))
+            continue
+        outcome = _one_outcome(one, label, found, out, scratch, options, reader)
+        outcomes.append(replace(outcome, n_files=len(one.files)))
+        fates.append((one, *_fate(outcome)))
+    return Reading(tuple(outcomes), ledger.of(found, fates))
+
+
+def _fate(outcome: Outcome) -> tuple[str, str]:
+    if outcome.unwanted:
+        return "ignored", "modality not wanted"
+    return ("refused", outcome.refusal.code) if outcome.refusal else ("used", "")
 
 
 def _given(options: Options, key: bytes) -> dict[str, str]:
@@ -260,7 +320,9 @@ def _one_outcome(one: Series, label: str, found: Index, out: Path, scratch: Path
     if one.problem is not None:
         return Outcome(label, one.name, refusal=one.problem, warnings=one.warnings)
     if one.modality and one.modality not in options.modality and one.region is None:
-        return Outcome(label, one.name, refusal=BadInput("unwanted_modality", f"modality {one.modality} is not wanted"))
+        return Outcome(label, one.name, unwanted=True, refusal=BadInput(
+            "unwanted_modality", f"modality {one.modality} is not wanted", " or ".join(options.modality),
+            "Ask for it by its modality."))
     folder = out / f"sub-{label}" / "ingest"
     draft = scratch / "draft"
     draft.mkdir(exist_ok=True)

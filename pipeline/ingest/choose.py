@@ -33,11 +33,11 @@ def _by_name(found: Sequence[Series], name: str, reasons: dict[str, str]) -> Ser
     chosen = next((s for s in found if s.name == name), None)
     if chosen is None:
         raise BadInput("unknown_series", "no series has the name that was asked for",
-                       "one of " + ", ".join(s.name for s in found))
+                       "one of " + ", ".join(s.name for s in found), "Correct ingest.series.")
     if chosen.problem is not None:
         raise chosen.problem
     if not chosen.is_volume:
-        raise BadInput("not_one_volume", reasons[name], "one volume")
+        raise BadInput("not_one_volume", reasons[name], "one volume", "Name another series in ingest.series.")
     return chosen
 
 
@@ -102,6 +102,7 @@ def _none_fits(found: Sequence[Series], reasons: dict[str, str]) -> BadInput:
         best = max(usable, key=lambda s: s.size[2])
         return BadInput("no_series_fits", f"none of {len(found)} series fits: {reasons[best.name]}", "a fitting series",
                         "See `anatwin ingest` for the list.")
-    problem = best.problem or BadInput("nothing_found", "no image was found", "images")
+    problem = best.problem or BadInput("nothing_found", "no image was found", "images",
+                                              "Point at the folder of the scan.")
     more = f" ({len(found) - 1} other series do not fit either)" if len(found) > 1 else ""
     return BadInput(problem.code, problem.happened + more, problem.wanted, problem.hint)

@@ -7,8 +7,10 @@ scan, pipes, sockets and devices are counted, not opened.
 
 import gzip
 import hashlib
+import lzma
 import os
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -46,19 +48,34 @@ class Found:
 class Findings:
     """What a scan holds: candidates, files refused by their look, and what was passed over, by reason.
 
-    `doubtful`: folders (within the scan) of files that are called DICOM and are not.
+    `doubtful`: folders (within the scan) of files that are called DICOM and are not. `n_files`: all that
+    was met, members of archives beside the archives.
     """
 
     files: list[Found] = field(default_factory=list)
     refused: list[BadInput] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     doubtful: set[str] = field(default_factory=set)
+    n_files: int = 0
+
+    def ignore(self, why: str) -> None:
+        """Count one file that is not looked into."""
+        self.ignored[why] += 1
+        self.n_files += 1
+
+    def add(self, other: "Findings") -> None:
+        """Take over all of another."""
+        self.files += other.files
+        self.refused += other.refused
+        self.ignored += other.ignored
+        self.doubtful |= other.doubtful
+        self.n_files += other.n_files
 
 
 def discover(scan: Path, scratch: Path) -> Findings:
     """All candidate files of a file, folder or archive; archives are unpacked into `scratch`."""
     if not scan.exists():
-        raise BadInput("nothing_found", "the scan does not exist", "a file or a folder of images")
+        raise BadInput("nothing_found", "the scan does not exist", "a file or a folder of images", "Check the path.")
     found = Findings()
     root = scan.resolve()
     if root.is_file() and root.name.upper() == "DICOMDIR":
@@ -69,7 +86,8 @@ def discover(scan: Path, scratch: Path) -> Findings:
         for path in _walk(root, found):
             _sort_in(path, path.relative_to(root).as_posix(), found, scratch, depth=0)
     else:
-        raise BadInput("nothing_found", "the scan is neither a regular file nor a folder", "a file or a folder")
+        raise BadInput("nothing_found", "the scan is neither a regular file nor a folder", "a file or a folder",
+                       "Point at the folder of the scan.")
     return found
 
 
@@ -81,7 +99,8 @@ def _walk(root: Path, found: Findings) -> Iterator[Path]:
         entries = sorted(os.scandir(folder), key=lambda e: e.name)
         folders = [e for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
         if folders and depth >= MAX_DEPTH:
-            raise BadInput("too_many_files", f"folders are nested deeper than {MAX_DEPTH}", "a scan folder")
+            raise BadInput("too_many_files", f"folders are nested deeper than {MAX_DEPTH}", "a scan folder",
+                           "Point at the folder of one study.")
         todo += [(Path(e.path), depth + 1) for e in reversed(folders)]
         for entry in entries:
             if _is_ours(entry, root, found):
@@ -99,13 +118,13 @@ def _is_ours(entry: "os.DirEntry[str]", root: Path, found: Findings) -> bool:
     if entry.is_symlink():
         target = Path(entry.path).resolve()
         if not (target.is_relative_to(root) and target.is_file()):
-            found.ignored["link out of the scan"] += 1
+            found.ignore("link out of the scan")
             return False
     elif not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
-        found.ignored["not a regular file"] += 1
+        found.ignore("not a regular file")
         return False
     if entry.name.startswith("."):
-        found.ignored["hidden file"] += 1
+        found.ignore("hidden file")
         return False
     return True
 
@@ -114,6 +133,7 @@ def _sort_in(path: Path, name: str, found: Findings, scratch: Path, depth: int) 
     """Put one regular file where it belongs by its first bytes."""
     head = first_bytes(path)
     kind = kind_of(head)
+    found.n_files += 1
     claimed = next((k for s, k in _SUFFIXES.items() if name.lower().endswith(s)), None)
     if kind in ("zip", "tar"):
         _unpack(path, name, kind, found, scratch, depth)
@@ -124,7 +144,14 @@ def _sort_in(path: Path, name: str, found: Findings, scratch: Path, depth: int) 
         if claimed == "dicom":
             found.doubtful.add(PurePosixPath(name).parent.as_posix())
     else:
-        found.ignored["not an image"] += 1
+        found.ignored["data file of a header" if _has_header(path) else "not an image"] += 1
+
+
+def _has_header(path: Path) -> bool:
+    """Whether a header of the same name lies beside a file of bare voxels."""
+    stem = path.name.removesuffix(".gz").rpartition(".")[0]
+    return path.name.removesuffix(".gz").lower().endswith((".img", ".raw", ".zraw")) and any(
+        path.with_name(stem + suffix).is_file() for suffix in (".hdr", ".hdr.gz", ".mhd", ".nhdr"))
 
 
 def _mislabelled(claimed: str, name: str, head: bytes) -> BadInput:
@@ -184,15 +211,27 @@ def _unpack(path: Path, name: str, kind: str, found: Findings, scratch: Path, de
         return
     folder = scratch / f"archive-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
+    inside = Findings()
+    try:
+        _unpack_into(folder, path, name, kind, inside, scratch, depth)
+    except BadInput as problem:
+        found.refused.append(problem)
+        return
+    found.add(inside)
+    found.ignored["archive, opened"] += 1
+
+
+def _unpack_into(folder: Path, path: Path, name: str, kind: str, inside: Findings, scratch: Path, depth: int) -> None:
+    """All of an archive or BadInput: what a broken one gave before it broke might be half a series."""
     limit = _Limit(min(MAX_UNPACKED, MAX_RATIO * max(path.stat().st_size, 2**20)))
     members = _zip_members if kind == "zip" else _tar_members
     try:
-        for member, source in members(path, found):
+        for member, source in members(path, inside):
             target = folder / _safe_name(member)
             limit.copy(source, target)
-            _sort_in(target, f"{name}/{member}", found, scratch, depth + 1)
+            _sort_in(target, f"{name}/{member}", inside, scratch, depth + 1)
     except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, RuntimeError,
-            NotImplementedError) as error:
+            NotImplementedError, ValueError, struct.error, lzma.LZMAError) as error:
         raise BadInput("broken_archive", f"the {kind} archive is truncated, corrupt or locked", "a readable archive",
                        "Copy it again, or unpack it yourself.") from error
 
@@ -231,7 +270,7 @@ def _zip_members(path: Path, found: Findings) -> Iterator[tuple[str, IO[bytes]]]
             if info.is_dir():
                 continue
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-                found.ignored["archive member that is no regular file"] += 1
+                found.ignore("archive member that is no regular file")
                 continue
             with archive.open(info) as source:
                 yield info.filename, source
@@ -244,6 +283,6 @@ def _tar_members(path: Path, found: Findings) -> Iterator[tuple[str, Any]]:
                 continue
             source = archive.extractfile(info) if info.isreg() else None
             if source is None:
-                found.ignored["archive member that is no regular file"] += 1
+                found.ignore("archive member that is no regular file")
                 continue
             yield info.name, source

@@ -165,10 +165,10 @@ def _nifti_affine(header: Any, said: list[str]) -> dict[str, Any]:
         said.append("the header names no unit of length: millimetres are assumed")
     qform, sform = int(header["qform_code"]), int(header["sform_code"])
     pixdim = np.abs(np.asarray(header["pixdim"][1:4], float))
+    conflict = ""
     if sform > 0:
         affine = header.get_sform()
-        if qform > 0:
-            _check_forms(affine, header)
+        conflict = _conflict(affine, header) if qform > 0 else ""
     elif qform > 0:
         affine = header.get_qform()
     else:
@@ -176,21 +176,21 @@ def _nifti_affine(header: Any, said: list[str]) -> dict[str, Any]:
         affine = np.diag([*pixdim, 1.0])
     affine = np.array(affine, float)
     affine[:3] *= scale
-    return {"affine": (_RAS_TO_LPS @ affine).tolist(), "anatomical": sform > 0 or qform > 0}
+    return {"affine": (_RAS_TO_LPS @ affine).tolist(), "anatomical": sform > 0 or qform > 0, "conflict": conflict}
 
 
-def _check_forms(sform: np.ndarray, header: Any) -> None:
-    """Both transforms must put the corners of the grid at the same places, within half a voxel."""
+def _conflict(sform: np.ndarray, header: Any) -> str:
+    """What to say when the transforms put the corners of the grid more than half a voxel apart; else nothing."""
     try:
         qform = header.get_qform()
     except Exception:
-        return
+        return ""
     size = np.array([max(int(d) - 1, 1) for d in header["dim"][1:4]])
     corners = np.array(np.meshgrid([0, 1], [0, 1], [0, 1])).reshape(3, -1).T * size
     apart = corners @ (sform[:3, :3] - qform[:3, :3]).T + sform[:3, 3] - qform[:3, 3]
-    if np.linalg.norm(apart, axis=1).max() > 0.5 * np.linalg.norm(sform[:3, :3], axis=0).min():
-        raise Problem("conflicting_geometry", "qform and sform of the header put the image at different places "
-                                              "(conflicting orientation)")
+    if np.linalg.norm(apart, axis=1).max() <= 0.5 * np.linalg.norm(sform[:3, :3], axis=0).min():
+        return ""
+    return "qform and sform of the header put the image at different places (conflicting orientation)"
 
 
 def _nifti_body(path: Path, head: dict[str, Any]) -> bytes:

@@ -67,6 +67,8 @@ def describe(path: Path, key: bytes) -> dict[str, Any]:
             facts |= _pixels(data, path, file.tell(), path.stat().st_size)
             facts |= _facts(data)
             facts |= _regions(data, key)
+            if _is_cut(facts):
+                facts |= {"series": "", "patient": "", "problem": ["truncated", _CUT]}
     except Problem as problem:
         facts["problem"] = [problem.code, problem.happened]
     except RecursionError:
@@ -79,6 +81,19 @@ def describe(path: Path, key: bytes) -> dict[str, Any]:
         facts["problem"] = ["corrupt", f"the header could not be parsed, it is corrupt or has an invalid length "
                                        f"({type(error).__name__})"]
     return facts
+
+
+_CUT = "the file ends inside its header, before any image: it is truncated, or an element has an invalid length"
+DIRECTORY = "1.2.840.10008.1.3.10"
+"""Class of a DICOMDIR, which lists files and holds no image."""
+_IMAGES = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(1|2|4|6|7|12|20|128|130|77)(\.|$)")
+
+
+def _is_cut(facts: dict[str, Any]) -> bool:
+    """Whether a file should hold an image by its class and holds none, or does not even say what it is of."""
+    if facts["problem"] is not None or facts["rows"] is not None or facts["regions"] is not None:
+        return False
+    return bool(_IMAGES.match(facts["sop_class"])) or not facts["series"] and facts["sop_class"] != DIRECTORY
 
 
 def _ids(data: Dataset, key: bytes) -> dict[str, Any]:
@@ -96,7 +111,8 @@ def _ids(data: Dataset, key: bytes) -> dict[str, Any]:
 def _facts(data: Dataset) -> dict[str, Any]:
     """All else that the parent needs to group, place and judge the file."""
     facts: dict[str, Any] = {
-        "sop_class": text(data, "SOPClassUID"), "transfer_syntax": _transfer_syntax(data),
+        "sop_class": text(data, "SOPClassUID") or text(getattr(data, "file_meta", None), "MediaStorageSOPClassUID"),
+        "transfer_syntax": _transfer_syntax(data),
         "modality": text(data, "Modality"), "photometric": text(data, "PhotometricInterpretation"),
         "image_type": [t for t in texts(data, "ImageType") if re.fullmatch(r"[A-Z0-9_ ]{1,16}", t)],
         "lossy": text(data, "LossyImageCompression") == "01", "has_lut": "ModalityLUTSequence" in data,

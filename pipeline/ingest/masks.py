@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline.ingest.problems import refusal
 from pipeline.ingest.regions import CONTOURS, SEGMENTATION
 from pipeline.ingest.series import Series, named
 from pipeline.ingest.split import Head
@@ -24,8 +25,7 @@ def _of_file(number: int, head: Head, images: Sequence[Series]) -> list[Series]:
     name = f"{kind}-s{head.get('series_number') or 0:03d}"
     try:
         if head["problem"]:
-            code, happened = head["problem"]
-            raise BadInput(code, happened, "a readable file", "Export it again.")
+            raise refusal(head["problem"])
         regions = [r for r in head["regions"] if r["n_parts"]]
         if not regions:
             raise BadInput("empty_mask", "the file lists no region with contours or voxels", "at least one region",

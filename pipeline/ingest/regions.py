@@ -21,7 +21,7 @@ CONTOURS, SEGMENTATION = "1.2.840.10008.5.1.4.1.1.481.3", "1.2.840.10008.5.1.4.1
 TAGS: list[Any] = ["StructureSetROISequence", "ROIContourSequence", "ReferencedFrameOfReferenceSequence",
                    "ReferencedSeriesSequence", "SegmentSequence", "SegmentationType", "MaximumFractionalValue"]
 _WORDS = {"gtv", "ctv", "ptv", "itv", "oar", "prv", "mass", "tumor", "tumour", "lesion", "node", "nodes", "nodal",
-          "primary", "boost", "margin", "external", "body", "skin", "couch", "left", "right", "l", "r", "upper", "lower",
+          "primary", "boost", "margin", "external", "body", "skin", "couch", "left", "right", "upper", "lower",
           "inner", "outer", "ct", "mr", "mri", "pet", "t1", "t2", "manual", "auto", "roi", "lumen", "wall", "vessel",
           "artery", "vein", "aneurysm", "stent", "thrombus", "plaque", "calcification", "segment", "region", "organ",
           "neoplasm"}

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.ingest import suv
 from pipeline.ingest.discover import Found
+from pipeline.ingest.problems import refusal
 from pipeline.ingest.split import Frame, Head, split
 from solvers.errors import BadInput
 from solvers.geometry import frames as geometry
@@ -35,7 +36,8 @@ class Series:
     `rows[t][k]`: frames by time and slice. `affine`: LPS mm. `facts`: header of
     the first file. `files`: numbers of all files that belong to it. `gradients`:
     directions of diffusion by time, LPS. `shifts`: how its slices are resampled.
-    `region`: of a mask, its number, name and the series that it was drawn on.
+    `copies`: numbers of files that are copies of others. `region`: of a mask, its
+    number, name and the series that it was drawn on.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Series:
     residual_mm: float = 0.0
     shifts: geometry.Shifts | None = None
     region: Head | None = None
+    copies: tuple[int, ...] = ()
 
     @property
     def is_volume(self) -> bool:
@@ -80,16 +83,9 @@ def build(files: Sequence[Found], heads: Sequence[Head], doubtful: Collection[st
         found += _dicom(numbers, files, heads, doubts, accept)
     found = [_with_doubt(s, files, doubtful) for s in found]
     alone = [i for i in loose if not any(_near(i, numbers, files) for numbers in groups.values())]
-    found += [_refused(f"file-{i + 1:03d}", [i], heads, BadInput(*_said(heads[i]["problem"]))) for i in alone]
-    found += [_grid(i, files, heads[i]) for i, f in enumerate(files) if f.kind != "dicom"]
+    found += [_refused(f"file-{i + 1:03d}", [i], heads, refusal(heads[i]["problem"])) for i in alone]
+    found += [_grid(i, files, heads[i], accept) for i, f in enumerate(files) if f.kind != "dicom"]
     return named(sorted(found, key=lambda s: (s.patient, s.name, min(s.files))))
-
-
-def _said(problem: Sequence[str]) -> tuple[str, str, str, str]:
-    code, happened = problem
-    hints = {"truncated": "Copy the series again; a transfer may have been cut.",
-             "corrupt": "Export the series again.", "image_missing": "Put both files side by side."}
-    return code, happened, "a readable image", hints.get(code, "")
 
 
 def _by_series(files: Sequence[Found], heads: Sequence[Head]) -> tuple[dict[str, list[int]], list[int]]:
@@ -99,9 +95,6 @@ def _by_series(files: Sequence[Found], heads: Sequence[Head]) -> tuple[dict[str,
     for i, (found, head) in enumerate(zip(files, heads, strict=True)):
         if found.kind != "dicom" or head.get("sop_class") in _NO_IMAGE or head.get("regions") is not None:
             continue
-        if not head["series"] and head["problem"] is None and head.get("rows") is None:
-            head["problem"] = ["corrupt", "a DICOM file holds no series and no image: its meta header has an invalid "
-                                          "length, or it is truncated"]
         if head["series"]:
             groups[head["series"]].append(i)
         elif head["problem"] is None:
@@ -144,10 +137,20 @@ def named(found: list[Series]) -> list[Series]:
 
 # One file, one volume
 
-def _grid(number: int, files: Sequence[Found], head: Head) -> Series:
+ACCEPTABLE = geometry.ACCEPTABLE | {"conflicting_geometry": "the sform of a NIfTI is believed, not its qform"}
+"""Refusals that a person may overrule, and what is done then."""
+
+
+def _grid(number: int, files: Sequence[Found], head: Head, accept: Collection[str]) -> Series:
     name = f"file-{number + 1:03d}"
     if head["problem"]:
-        return _refused(name, [number], [head] * (number + 1), BadInput(*_said(head["problem"])))
+        return _refused(name, [number], [head] * (number + 1), refusal(head["problem"]))
+    if head.get("conflict"):
+        if "conflicting_geometry" not in accept:
+            problem = BadInput("conflicting_geometry", head["conflict"], "one place for the image",
+                               "Correct the header. To believe its sform: --accept conflicting_geometry.")
+            return _refused(name, [number], [head] * (number + 1), problem)
+        head["warnings"].append(f"{head['conflict']}; overruled: {ACCEPTABLE['conflicting_geometry']}")
     n_times = head["shape"][3] if len(head["shape"]) == 4 else 0
     times = tuple(1000.0 * (head["step_s"] or 0) * k for k in range(n_times))
     return Series(name, f"file:{files[number].name}", "", (number,), head, affine=np.array(head["affine"]),
@@ -162,16 +165,19 @@ def _dicom(numbers: list[int], files: Sequence[Found], heads: Sequence[Head], do
     first = heads[numbers[0]]
     name = f"{first.get('modality') or 'XX'}-s{first.get('series_number') or 0:03d}"
     warnings: list[str] = []
+    given = numbers
     try:
-        numbers = _without_copies(numbers, files, heads, warnings)
+        numbers = _without_copies(given, files, heads, warnings)
         _check_files(numbers, heads, doubts)
         _check_one_patient(numbers, heads)
         frames = [f for n in numbers for f in _frames_of(n, heads[n])]
         _check_frames(frames, heads)
-        return [_placed(f"{name}{suffix}", part, heads, [*warnings, *_doubtful(numbers, part, heads)], accept)
-                for suffix, part in split(frames, first["modality"])]
+        found = [_placed(f"{name}{suffix}", part, heads, [*warnings, *_doubtful(numbers, part, heads)], accept)
+                 for suffix, part in split(frames, first["modality"])]
     except BadInput as problem:
-        return [_refused(name, numbers, heads, problem, warnings)]
+        found = [_refused(name, numbers, heads, problem, warnings)]
+    copies = tuple(n for n in given if n not in set(numbers))
+    return [replace(found[0], copies=copies), *found[1:]]
 
 
 def _without_copies(numbers: list[int], files: Sequence[Found], heads: Sequence[Head],
@@ -199,7 +205,8 @@ def _check_files(numbers: list[int], heads: Sequence[Head], doubts: list[list[st
         raise _of_n(problem, len(problems), len(numbers))
     first = heads[numbers[0]]
     if all(heads[n]["rows"] is None for n in numbers):
-        raise BadInput("no_image", "the series holds no image (a report, a structure set or the like)", "images")
+        raise BadInput("no_image", "the series holds no image (a report or the like)", "images",
+                       "Add the series of the images themselves.")
     if any(str(heads[n]["sop_class"]).startswith(_CAPTURE) for n in numbers):
         raise BadInput("not_a_volume", "secondary capture images (screenshots) are not a volume", "CT, MR or PET",
                        "Export the original series.")
@@ -207,10 +214,11 @@ def _check_files(numbers: list[int], heads: Sequence[Head], doubts: list[list[st
         known = ("US", "CR", "DX", "MG", "XA", "NM", "OT", "SEG")
         modality = first["modality"] if first["modality"] in known else "other"
         raise BadInput("unsupported_modality", f"modality {modality} is not a volume that can be read here",
-                       "CT, MR or PT")
+                       "CT, MR or PT", "Give another series of the patient.")
     if any(heads[n]["samples"] not in (1, None) or heads[n]["photometric"] not in ("MONOCHROME1", "MONOCHROME2")
            for n in numbers):
-        raise BadInput("not_a_volume", "colour (RGB) images are not a volume of measured values", "grey values")
+        raise BadInput("not_a_volume", "colour (RGB) images are not a volume of measured values", "grey values",
+                       "Give the series that was measured.")
     odd = sorted({heads[n]["transfer_syntax"] for n in numbers} - _SYNTAXES)
     if odd:
         shown = odd[0] if len(odd[0]) <= 16 or odd[0].startswith("1.2.840.10008.") else "of a private kind"
@@ -220,12 +228,11 @@ def _check_files(numbers: list[int], heads: Sequence[Head], doubts: list[list[st
         raise _of_n(doubts[0], len(doubts), len(numbers) + len(doubts))
     if any(heads[n]["has_lut"] for n in numbers):
         raise BadInput("unsupported_lut", "a modality lookup table instead of a rescale slope is not supported",
-                       "RescaleSlope and RescaleIntercept")
+                       "RescaleSlope and RescaleIntercept", "Export the series with a linear scale.")
 
 
 def _of_n(problem: Sequence[str], n_bad: int, n_all: int) -> BadInput:
-    code, happened, wanted, hint = _said(problem)
-    return BadInput(code, f"{n_bad} of {n_all} files: {happened}", wanted, hint)
+    return refusal(problem, f"{n_bad} of {n_all} files: ")
 
 
 def _check_one_patient(numbers: list[int], heads: Sequence[Head]) -> None:
@@ -239,7 +246,7 @@ def _frames_of(number: int, head: Head) -> list[Frame]:
     n_frames = head["n_frames"] or 1
     if n_frames != len(head["frames"]):
         raise BadInput("missing_position", f"the file has {n_frames} frames but positions for {len(head['frames'])}: "
-                       "geometry is missing", "a position for each frame")
+                       "geometry is missing", "a position for each frame", "Export the original series.")
     _check_place(head)
     return [Frame(number, i, tuple(f["position"]), tuple(f["orientation"]), tuple(f["spacing"]),
                   1.0 if f["slope"] is None else f["slope"], f["intercept"] or 0.0, f)
@@ -256,10 +263,10 @@ def _check_place(head: Head) -> None:
                                "position, orientation and spacing of each slice", "Export the original series.")
         if min(frame["spacing"]) <= 1e-3 or max(frame["spacing"]) > 100:
             raise BadInput("invalid_geometry", "PixelSpacing is zero or implausible: invalid spacing",
-                           "0.001 to 100 mm")
+                           "0.001 to 100 mm", "Export the original series.")
         if frame["slope"] is not None and not 0 < abs(frame["slope"]) < float("inf"):
             raise BadInput("invalid_rescale", "RescaleSlope is zero or not finite: values cannot be had",
-                           "a slope other than 0")
+                           "a slope other than 0", "Export the original series.")
 
 
 def _check_frames(frames: list[Frame], heads: Sequence[Head]) -> None:
@@ -282,7 +289,8 @@ def _check_frames(frames: list[Frame], heads: Sequence[Head]) -> None:
         raise BadInput("inconsistent_slices", "slices differ in modality or frame of reference", "one of each",
                        "Two series may be mixed.")
     if differ(lambda f: f.facts["slope"] is None):
-        raise BadInput("invalid_rescale", "some slices have a rescale slope and others none", "one convention")
+        raise BadInput("invalid_rescale", "some slices have a rescale slope and others none", "one convention",
+                       "Two series may be mixed: export the series again.")
 
 
 def _placed(name: str, times: list[list[Frame]], heads: Sequence[Head], warnings: list[str],

@@ -60,6 +60,7 @@ class Index:
     series: tuple[Series, ...]
     refused: tuple[BadInput, ...]
     ignored: Mapping[str, int]
+    n_files: int = 0
 
     def patients(self) -> dict[str, list[Series]]:
         """Series by patient (a keyed hash); series without a patient are left out."""
@@ -110,7 +111,8 @@ def index(scan: Path, key: bytes, scratch: Path, reader: worker.Reader | None = 
     found = discover.discover(Path(scan), scratch)
     heads = worker.describe(found.files, key, reader)
     made = with_masks(build(found.files, heads, found.doubtful, accept), heads)
-    return Index(tuple(found.files), tuple(heads), tuple(made), tuple(found.refused), dict(found.ignored))
+    return Index(tuple(found.files), tuple(heads), tuple(made), tuple(found.refused), dict(found.ignored),
+                 found.n_files)
 
 
 def subjects(scan: Path, key: bytes, scratch: Path, labels: Mapping[str, str] | None = None) -> Discovery:
@@ -140,7 +142,7 @@ def owner_of(one: Series) -> str | None:
 
 def _group_of(patient: str) -> str:
     """A BIDS `sub-` name joins the volumes of one subject."""
-    match = _BIDS.search(patient) if patient.startswith("file:") else None
+    match = _BIDS.search(patient.removeprefix("file:")) if patient.startswith("file:") else None
     return f"bids:{match[1]}" if match else patient
 
 
@@ -162,7 +164,8 @@ def _keyed_labels(labels: Mapping[str, str], key: bytes) -> dict[str, str]:
 
     bad = [label for label in labels.values() if not re.fullmatch(r"[0-9A-Za-z]+", label)]
     if bad or len(set(labels.values())) < len(labels):
-        raise BadInput("bad_labels", "labels must be letters and digits, each used once", "such as 01 or patientA")
+        raise BadInput("bad_labels", "labels must be letters and digits, each used once", "such as 01 or patientA",
+                       "Correct the table of labels.")
     return {keyed(key, k): v for k, v in labels.items()} | {f"file:{k}": v for k, v in labels.items()}
 
 

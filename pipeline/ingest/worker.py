@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import pipeline
 from pipeline.ingest.discover import Found
+from pipeline.ingest.problems import refusal
 from solvers.errors import AnatwinError, BadInput
 
 INDEX_MEMORY = 2 * 2**30
@@ -101,7 +102,8 @@ def describe(files: Sequence[Found], key: bytes, reader: Reader) -> list[dict[st
         if len(answers) < len(files):
             deaths += 1
             if deaths > MAX_DEATHS:
-                raise BadInput("hostile_scan", f"more than {MAX_DEATHS} files stopped their reader", "readable files")
+                raise BadInput("hostile_scan", f"more than {MAX_DEATHS} files stopped their reader", "readable files",
+                               "Point at one series; take the damaged files out.")
             answers.append({"kind": files[len(answers)].kind, "pixels": None, "series": "", "patient": "",
                             "problem": ["corrupt", "reading the header stopped the reader: the file is corrupt, "
                                                    "or needs more time or memory than allowed"]})
@@ -137,8 +139,7 @@ def _answer(request: dict[str, Any], reader: Reader) -> dict[str, Any]:
     answer = answers[-1] if answers else {"problem": ["decoder_died", "decoding stopped the decoder: pixel data are "
                                                       "corrupt, or need more time or memory than allowed"]}
     if answer.get("problem"):
-        code, happened = answer["problem"]
-        raise BadInput(code, happened, "a readable series", "Export or copy the series again.")
+        raise refusal(answer["problem"])
     return _plain(answer)
 
 

@@ -1,5 +1,6 @@
 """Ingest: what is read is right, what is not is refused by name, and nobody's name comes out."""
 
+import ast
 import gzip
 import json
 import os
@@ -32,6 +33,7 @@ from pipeline.ingest import (
     subjects,
     worker,
 )
+from pipeline.ingest.problems import HINTS
 from pipeline.ingest.subjects import index
 from solvers.errors import BadInput
 from solvers.geometry import frames
@@ -241,6 +243,46 @@ def test_a_decompression_bomb_is_refused_and_the_parent_lives(tmp_path):
         run(write_series(tmp_path / "scan", edit=bomb), tmp_path / "out" / "ingest")
     assert caught.value.code == "too_large"
     assert not list((tmp_path / "out" / "ingest").iterdir())
+
+
+@pytest.mark.parametrize("n_bytes", [140, 250, 400, 600, 800, 900])
+def test_a_slice_cut_inside_its_header_is_named_as_that(tmp_path, n_bytes):
+    """Wherever the cut falls, also inside an identifier: the slice is not taken for another patient's or series'."""
+    scan = write_series(tmp_path / "scan")
+    path = sorted(scan.iterdir())[2]
+    path.write_bytes(path.read_bytes()[:n_bytes])
+    outcome, = ingest_all(scan, tmp_path / "out", KEY)
+    assert outcome.refusal.code == "truncated" and outcome.subject
+    assert "1 of 10 files" in str(outcome.refusal) and "inside its header" in str(outcome.refusal)
+
+
+def test_a_directory_file_is_not_an_image(tmp_path):
+    """A DICOMDIR among the slices is passed over; its records name the patient."""
+    scan = write_series(tmp_path / "scan")
+    listing = Dataset()
+    listing.file_meta = FileMetaDataset()
+    listing.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    listing.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    listing.file_meta.MediaStorageSOPInstanceUID = "1.2"
+    record = Dataset()
+    record.DirectoryRecordType, record.PatientName, record.PatientID = "PATIENT", NAME, ID
+    listing.FileSetID, listing.DirectoryRecordSequence = "DISC", [record]
+    listing.save_as(scan / "DICOMDIR", enforce_file_format=True)
+    outcome, = ingest_all(scan / "DICOMDIR", tmp_path / "out", KEY)
+    assert outcome.volume is not None
+
+
+def test_every_problem_of_a_file_has_something_to_try():
+    """Codes are read from the source: Problem("code", ...), and BadInput with all four parts."""
+    root = Path(frames.__file__).parents[2]
+    for path in [*(root / "pipeline" / "ingest").glob("*.py"), root / "solvers" / "geometry" / "frames.py"]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            if node.func.id == "Problem" and isinstance(node.args[0], ast.Constant):
+                assert HINTS[str(node.args[0].value)]
+            if node.func.id == "BadInput":
+                assert len(node.args) == 4, f"{path.name}:{node.lineno}"
 
 
 class Mortal(worker.Reader):
