@@ -5,12 +5,10 @@ refused as such, a NIfTI without its suffix is found. Links that lead out of the
 scan, pipes, sockets and devices are counted, not opened.
 """
 
-import gzip
+import errno
 import hashlib
-import lzma
 import os
 import stat
-import struct
 import tarfile
 import zipfile
 import zlib
@@ -28,6 +26,8 @@ MAX_UNPACKED = 40 * 2**30
 """Bytes that an archive may hold in all."""
 MAX_RATIO = 1000
 """Unpacked to packed bytes of an archive beyond which it is taken for a bomb."""
+
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 _SUFFIXES = {".dcm": "dicom", ".ima": "dicom", ".dicom": "dicom", ".nii": "nifti", ".nii.gz": "nifti",
              ".hdr": "nifti", ".mha": "metaimage", ".mhd": "metaimage", ".nrrd": "nrrd", ".nhdr": "nrrd"}
@@ -230,8 +230,11 @@ def _unpack_into(folder: Path, path: Path, name: str, kind: str, inside: Finding
             target = folder / _safe_name(member)
             limit.copy(source, target)
             _sort_in(target, f"{name}/{member}", inside, scratch, depth + 1)
-    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, RuntimeError,
-            NotImplementedError, ValueError, struct.error, lzma.LZMAError) as error:
+    except BadInput:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+            raise
         raise BadInput("broken_archive", f"the {kind} archive is truncated, corrupt or locked", "a readable archive",
                        "Copy it again, or unpack it yourself.") from error
 
