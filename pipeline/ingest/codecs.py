@@ -164,9 +164,11 @@ def _codec(syntax: str) -> tuple[Callable[[bytes], Any], Callable[[bytes], tuple
     raise Problem("unsupported_transfer_syntax", f"transfer syntax {plain_uid(syntax)} is unsupported")
 
 
-def plain_uid(text: str) -> str:
-    """A registered or short UID as it stands; anything longer might identify, so it is cut."""
-    return text if text.startswith("1.2.840.10008.") or len(text) <= 16 else f"{text[:8]}..."
+def plain_uid(said: str) -> str:
+    """A registered UID as it stands; any other might identify, so it is not shown."""
+    from pydicom.uid import UID_dictionary
+
+    return said if said in UID_dictionary else "of a private kind"
 
 
 def _jpeg_size(code: bytes) -> tuple[int, int] | None:

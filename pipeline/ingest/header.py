@@ -53,6 +53,11 @@ _BODY = {"ABDOMEN", "ABDOMENPELVIS", "ANKLE", "AORTA", "ARM", "BRAIN", "BREAST",
          "TSPINE", "WHOLEBODY", "WRIST"}
 
 
+_MODALITIES = {"CT", "MR", "PT", "US", "CR", "DX", "MG", "XA", "RF", "NM", "OT", "SEG", "RTSTRUCT", "RTDOSE", "RTPLAN",
+               "RTIMAGE", "SR", "KO", "PR", "SC", "SM", "ECG", "DOC", "REG", "IVUS", "IVOCT", "OCT", "OP", "ES", "XC"}
+_COUNTS = ("series_number", "announced", "announced_slices")
+
+
 def describe(path: Path, key: bytes) -> dict[str, Any]:
     """The file's header; `problem` = [code, sentence] when it cannot be used as an image.
 
@@ -113,13 +118,14 @@ def _facts(data: Dataset) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "sop_class": text(data, "SOPClassUID") or text(getattr(data, "file_meta", None), "MediaStorageSOPClassUID"),
         "transfer_syntax": _transfer_syntax(data),
-        "modality": text(data, "Modality"), "photometric": text(data, "PhotometricInterpretation"),
+        "modality": _modality(data), "photometric": text(data, "PhotometricInterpretation"),
         "image_type": [t for t in texts(data, "ImageType") if re.fullmatch(r"[A-Z0-9_ ]{1,16}", t)],
         "lossy": text(data, "LossyImageCompression") == "01", "has_lut": "ModalityLUTSequence" in data,
         "burned_in": text(data, "BurnedInAnnotation") == "YES", "tilt": number(data, "GantryDetectorTilt")}
     for name, tag in (("series_number", "SeriesNumber"), ("announced", "ImagesInAcquisition"),
                       ("announced_slices", "NumberOfSlices"), ("n_frames", "NumberOfFrames")):
         facts[name] = integer(data, tag)
+    facts |= {name: None for name in _COUNTS if facts[name] is not None and not 0 <= facts[name] < 100_000}
     for name, tag in (("rows", "Rows"), ("columns", "Columns"), ("samples", "SamplesPerPixel"),
                       ("allocated", "BitsAllocated"), ("stored", "BitsStored"), ("high", "HighBit"),
                       ("signed", "PixelRepresentation")):
@@ -130,6 +136,12 @@ def _facts(data: Dataset) -> dict[str, Any]:
         facts |= {name: facts["mosaic"][name] for name in ("rows", "columns")}
         facts |= {"n_frames": facts["mosaic"]["n_slices"], "announced": None, "announced_slices": None}
     return facts | {"frames": _frames(data, facts["mosaic"])}
+
+
+def _modality(data: Dataset) -> str:
+    """A defined term of DICOM; any other text is `OT`, for it might name somebody."""
+    said = text(data, "Modality")
+    return said if said in _MODALITIES or not said else "OT"
 
 
 def _regions(data: Dataset, key: bytes) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.ingest import suv
+from pipeline.ingest.codecs import plain_uid
 from pipeline.ingest.discover import Found
 from pipeline.ingest.problems import refusal
 from pipeline.ingest.split import Frame, Head, split
@@ -221,9 +222,8 @@ def _check_files(numbers: list[int], heads: Sequence[Head], doubts: list[list[st
                        "Give the series that was measured.")
     odd = sorted({heads[n]["transfer_syntax"] for n in numbers} - _SYNTAXES)
     if odd:
-        shown = odd[0] if len(odd[0]) <= 16 or odd[0].startswith("1.2.840.10008.") else "of a private kind"
-        raise BadInput("unsupported_transfer_syntax", f"transfer syntax {shown} is unsupported", "a standard syntax",
-                       "Export the series uncompressed.")
+        raise BadInput("unsupported_transfer_syntax", f"transfer syntax {plain_uid(odd[0])} is unsupported",
+                       "a standard syntax", "Export the series uncompressed.")
     if doubts:
         raise _of_n(doubts[0], len(doubts), len(numbers) + len(doubts))
     if any(heads[n]["has_lut"] for n in numbers):
