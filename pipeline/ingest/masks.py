@@ -92,6 +92,9 @@ def _fits(head: Head, affine: np.ndarray) -> bool:
 def _own_grid(head: Head) -> tuple[np.ndarray, tuple[int, ...]]:
     """The grid of the frames; planes that are empty in a segmentation are not stored, so steps may be skipped."""
     axes, edges, places = _axes(head)
+    if not head["columns"] or not head["rows"]:
+        raise BadInput("corrupt", "the segmentation does not say how many rows and columns it has", "a segmentation",
+                       "Export the segmentation again.")
     height = np.unique(np.round(places @ axes[2], 3))
     spacing = head["frames"][0].get("between") or head["frames"][0]["thickness"]
     step = float(np.diff(height).min()) if len(height) > 1 else float(spacing or 0)

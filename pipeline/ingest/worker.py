@@ -25,6 +25,8 @@ from solvers.errors import AnatwinError, BadInput
 INDEX_MEMORY = 2 * 2**30
 BASE_MEMORY = 3 * 2**30 // 2
 """Address space of a child that holds no image yet, bytes."""
+SECONDS = 8
+"""Processor time of a child for a small file; large ones get more by their size."""
 MAX_DEATHS = 20
 """Files that may kill the child before the scan is given up."""
 _ENVIRONMENT = ("PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR", "LANG", "PYTHONDONTWRITEBYTECODE")
@@ -96,7 +98,8 @@ def describe(files: Sequence[Found], key: bytes, reader: Reader) -> list[dict[st
     deaths = 0
     while len(answers) < len(files):
         rest = files[len(answers):]
-        request = {"task": "index", "key": key.hex(), "memory": INDEX_MEMORY, "seconds": 30 + len(rest) // 10,
+        request = {"task": "index", "key": key.hex(), "memory": INDEX_MEMORY,
+                   "seconds": SECONDS + len(rest) // 10 + sum(f.path.stat().st_size for f in rest) // 2_000_000,
                    "files": [{"path": str(f.path), "kind": f.kind} for f in rest]}
         answers += [_plain(a) for a in reader.ask(request)[: len(rest)]]
         if len(answers) < len(files):
@@ -120,7 +123,7 @@ def decode(files: Sequence[Path], heads: Sequence[dict[str, Any]], plan: list[tu
     n_voxels = math.prod(shape)
     request = {"task": "decode", "files": [str(f) for f in files], "heads": list(heads), "plan": plan,
                "shape": list(shape), "out": str(out), "memory": BASE_MEMORY + 24 * n_voxels,
-               "seconds": 30 + n_voxels // 1_000_000}
+               "seconds": SECONDS + n_voxels // 500_000}
     return int(_answer(request, reader)["not_finite"])
 
 
@@ -129,7 +132,8 @@ def mask(file: Path, head: dict[str, Any], region: int, affine: list[list[float]
     """Draw one region of a file on a grid into the .npy file `out`; what a person should know. Raises BadInput."""
     n_voxels = math.prod(size)
     request = {"task": "mask", "file": str(file), "head": head, "region": region, "affine": affine, "size": list(size),
-               "out": str(out), "memory": BASE_MEMORY + 4 * n_voxels, "seconds": 60 + n_voxels // 1_000_000}
+               "out": str(out), "memory": BASE_MEMORY + 4 * n_voxels,
+               "seconds": SECONDS + (file.stat().st_size + n_voxels) // 500_000}
     return list(_answer(request, reader)["said"])
 
 

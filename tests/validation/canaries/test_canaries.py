@@ -285,7 +285,8 @@ def test_suv_is_the_same_without_canaries(tmp_path):
     assert suv_maximum(tmp_path / "out") == pytest.approx(top * FACTOR, rel=1e-3)
 
 
-@pytest.mark.parametrize("part", ["alphabets", "gap", "grids", "odd"])
+@pytest.mark.parametrize("part", ["gap", *(pytest.param(p, marks=pytest.mark.verify)
+                                          for p in ("alphabets", "grids", "odd"))])
 def test_no_canary_leaves_a_case(aviary, tmp_path, part):
     """The same files as cases of `anatwin run`: record, status, messages and tables."""
     birds, scan = aviary
