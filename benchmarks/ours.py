@@ -28,7 +28,7 @@ def solve(setting: Setting) -> tuple[Seen, dict[str, float]]:
     section = Section(setting.core, setting.rim, setting.share, setting.growth)
     mesh = axisymmetric.tube(stenosis.stations(setting.h), stenosis.radius, section)
     begin = time.process_time(), time.perf_counter()
-    stepping = Stepping(stenosis.END / setting.steps, setting.tolerance)
+    stepping = Stepping(stenosis.END / setting.steps, tolerance=setting.tolerance)
     flow = Flow(dolfinx_mesh.load(*mesh), Caps(WALL, INLET, {OUTLET: Windkessel(0.0, 0.0, 0.0)}),
                 Fluid(stenosis.DENSITY, stenosis.VISCOSITY), stepping)
     at, state = places(flow, stenosis.points()), flow.rest(0.0, 0.0)

@@ -94,16 +94,16 @@ class Caps:
 
 @dataclass(frozen=True)
 class Stepping:
-    """dt in s; most_cfl: a step in which a cell would be passed more often is taken in 2, 4, ... parts; tolerance of
-    the linear solve, relative to the load; share of backflow that is damped; strength of the subgrid's damping; penalty
-    of the divergence, in density * speed * cell size."""
+    """dt in s; tolerance of the linear solve, relative to the load; share of backflow that is damped; strength of the
+    subgrid's damping; penalty of the divergence, in density * speed * cell size; most_cfl: a step in which a cell would
+    be passed more often is taken in 2, 4, ... parts."""
 
     dt: float = 0.002
-    most_cfl: float = np.inf
     tolerance: float = 1e-4
     backflow: float = 0.5
     subgrid: float = 0.5
     penalty: float = 0.25
+    most_cfl: float = np.inf
 
 
 @dataclass(frozen=True)
