@@ -207,11 +207,14 @@ def solve(flow: Flow, pulse: Pulse, start: State | Progress, probes: np.ndarray,
     `start`, the run goes on to the same result. Without repetition after
     `cycles.most` the last cycle is returned and its evidence says so; a flow
     that grows without bound raises DidNotConverge, fewer than 20 steps a cycle
-    BadInput.
+    or 2 cycles BadInput.
     """
     n = round(pulse.period / flow.stepping.dt)
     if n < 20:
         raise BadInput("step_too_long", f"{n} time steps a cycle", "at least 20", "Take a smaller time step.")
+    if cycles.most < 2:
+        raise BadInput("too_few_cycles", f"at most {cycles.most} cycles", "at least 2: one cannot show that it repeats",
+                       "Raise most_cycles.")
     velocities = inlet_velocities(flow, pulse, n)
     keep = {int(i) for i in np.linspace(0, n, cycles.snapshots, endpoint=False)}
     done = start if isinstance(start, Progress) else Progress(0, start)

@@ -15,6 +15,7 @@ from solvers.flow import kernels, navier_stokes, pulsatile
 from solvers.flow.kernels import Carried
 from solvers.flow.navier_stokes import Caps, Flow, Fluid, Stepping
 from solvers.flow.pulsatile import Progress
+from solvers.flow.pulsatile import Cycles
 from solvers.flow.pulse import Pulse
 from solvers.flow.windkessel import Windkessel
 from solvers.geometry import dolfinx_mesh
@@ -243,6 +244,8 @@ def test_probes_read_a_linear_field(tube):
 def test_too_few_steps_are_refused(tube):
     with pytest.raises(BadInput, match="time steps"):
         pulsatile.solve(tube, Pulse(0.02, np.full(8, 1e-5)), tube.rest(0.0, 1e3), np.zeros((0, tube.n)))
+    with pytest.raises(BadInput, match="cycles"):
+        pulsatile.solve(tube, Pulse(0.2, np.full(8, 1e-5)), tube.rest(0.0, 1e3), np.zeros((0, tube.n)), Cycles(most=1))
 
 
 def _spoilt(what):
