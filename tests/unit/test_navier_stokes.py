@@ -14,8 +14,7 @@ from solvers.errors import BadInput, DidNotConverge
 from solvers.flow import kernels, navier_stokes, pulsatile
 from solvers.flow.kernels import Carried
 from solvers.flow.navier_stokes import Caps, Flow, Fluid, Stepping
-from solvers.flow.pulsatile import Progress
-from solvers.flow.pulsatile import Cycles
+from solvers.flow.pulsatile import Cycles, Progress
 from solvers.flow.pulse import Pulse
 from solvers.flow.windkessel import Windkessel
 from solvers.geometry import dolfinx_mesh
