@@ -1,8 +1,9 @@
 """Flow in a network of segments that ends in Windkessels: pressure and flow as numbers, without a space (0D).
 
 Model. A segment from node a to node b obeys p_a - p_b = R q + K |q| q + L dq/dt;
-a node may store volume (C dp/dt); an outlet is a three-element Windkessel; the
-inflow at one node is given and periodic. All in SI.
+a node may store volume (C d(p - p_outside)/dt); an outlet is a three-element
+Windkessel; the inflow at one node is given and periodic, as is what squeezes a
+node from outside. All in SI.
 
 Scheme. The unknowns x (node pressures, segment flows, outlet flows, stored
 pressures) obey M dx/dt + A x + g(x) = f(t), with singular M. BDF2 with equal
@@ -48,12 +49,14 @@ class Segment:
 
 @dataclass(frozen=True)
 class Circuit:
-    """Segments, the node that is fed, the node of each outlet, and compliances to ground (m^3/Pa) at nodes."""
+    """Segments, the node that is fed, the node of each outlet, compliances (m^3/Pa) at nodes, and the pressure around
+    those that are squeezed, Pa."""
 
     segments: tuple[Segment, ...]
     inlet: str
     outlets: Mapping[str, Windkessel]
     compliances: Mapping[str, float] = field(default_factory=dict)
+    squeezed: Mapping[str, Pulse] = field(default_factory=dict)
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -124,8 +127,9 @@ class Periodic:
 
 
 @dataclass(frozen=True)
-class _System:
-    """M dx/dt + A x + E (K |q| q) + constant = e_in inflow(t), q = x[flows]; E selects the rows of those segments."""
+class System:
+    """M d(x - s(t))/dt + A x + E (K |q| q) + constant = e_in inflow(t), q = x[flows]; E selects the rows of those
+    segments, s holds the pressure around squeezed nodes by index."""
 
     M: np.ndarray
     A: np.ndarray
@@ -134,6 +138,14 @@ class _System:
     quadratic: np.ndarray
     flows: np.ndarray
     rows: np.ndarray
+    squeezed: Mapping[int, Pulse]
+
+    def around(self, n: int) -> np.ndarray:
+        """s at n equal times over the cycle, (n, unknowns)."""
+        found = np.zeros((n, len(self.M)))
+        for node, pulse in self.squeezed.items():
+            found[:, node] = pulse.at(n)
+        return found
 
 
 def solve(circuit: Circuit, pulse: Pulse, numerics: Numerics = Numerics()) -> Periodic:
@@ -143,13 +155,14 @@ def solve(circuit: Circuit, pulse: Pulse, numerics: Numerics = Numerics()) -> Pe
     `most_cycles`, `newton_failed` when a step has no solution.
     """
     check(circuit)
-    system = _assemble(circuit)
+    _check_periods(circuit, pulse.period)
+    system = assemble(circuit)
     inflow = pulse.at(numerics.steps)
     dt = pulse.period / numerics.steps
     cycle, before = _start(system, inflow, dt, numerics), np.inf
-    step = _Step(system, dt, numerics)
+    step, squeeze = _Step(system, dt, numerics), _squeeze(system, numerics.steps, dt)
     for number in range(1, numerics.most_cycles + 1):
-        after = _cycle(step, cycle, inflow)
+        after = _cycle(step, cycle, inflow, squeeze)
         before, cycle = _change(circuit, cycle, after), after
         if before < numerics.tolerance:
             return _result(circuit, pulse, inflow, cycle, Evidence(number, before, _imbalance(system, cycle, inflow,
@@ -162,7 +175,7 @@ def solve(circuit: Circuit, pulse: Pulse, numerics: Numerics = Numerics()) -> Pe
 def steady(circuit: Circuit, inflow: float, numerics: Numerics = Numerics()) -> tuple[dict[str, float], np.ndarray]:
     """Pressure by node (Pa) and flow by segment (m^3/s) under a constant inflow (m^3/s)."""
     check(circuit)
-    system = _assemble(circuit)
+    system = assemble(circuit)
     x = _steady(system, inflow, numerics)
     n = len(circuit.nodes)
     return dict(zip(circuit.nodes, x[:n].tolist(), strict=True)), x[n:n + len(circuit.segments)]
@@ -174,6 +187,8 @@ def check(circuit: Circuit) -> None:
     parts = [(f"{s.start} to {s.end}", (s.resistance, s.quadratic, s.inertance)) for s in circuit.segments]
     parts += [(f"outlet {n}", (w.proximal, w.distal, w.compliance)) for n, w in circuit.outlets.items()]
     parts += [(f"node {n}", (c,)) for n, c in circuit.compliances.items()]
+    if loose := set(circuit.squeezed) - set(circuit.compliances):
+        raise BadInput("bad_circuit", f"{', '.join(sorted(loose))} is squeezed and stores nothing", "a compliance")
     parts += [(f"the venous side of outlet {n}", (abs(w.venous),)) for n, w in circuit.outlets.items()]
     for name, values in parts:
         if not all(np.isfinite(v) and v >= 0 for v in values):
@@ -186,6 +201,13 @@ def check(circuit: Circuit) -> None:
         raise BadInput("loose_node", f"{', '.join(sorted(lost))} is not joined to the inlet", "one network")
 
 
+def _check_periods(circuit: Circuit, period: float) -> None:
+    for node, pulse in circuit.squeezed.items():
+        if not np.isclose(pulse.period, period, rtol=1e-9):
+            raise BadInput("other_period", f"node {node} is squeezed every {pulse.period:.4g} s, the inflow's period "
+                           f"is {period:.4g} s", "one period")
+
+
 def _joined(circuit: Circuit) -> set[str]:
     """Nodes that can be reached from the inlet."""
     found, size = {circuit.inlet}, 0
@@ -195,7 +217,9 @@ def _joined(circuit: Circuit) -> set[str]:
     return found
 
 
-def _assemble(circuit: Circuit) -> _System:
+def assemble(circuit: Circuit) -> System:
+    """The equations of a circuit. Unknowns: pressures by `nodes`, flows by `segments`, outlets' flows and stored
+    pressures."""
     nodes, segments, beds = circuit.nodes, circuit.segments, list(circuit.outlets.items())
     n, m, k = len(nodes), len(segments), len(circuit.outlets)
     size = n + m + 2 * k
@@ -214,20 +238,20 @@ def _assemble(circuit: Circuit) -> _System:
         A[stored, stored], A[stored, q], constant[stored] = 1.0, -w.distal, -w.venous
     curved = [j for j, s in enumerate(segments) if s.quadratic > 0]
     rows = np.array([n + j for j in curved], int)
-    return _System(M, A, constant, nodes.index(circuit.inlet), np.array([segments[j].quadratic for j in curved]),
-                   rows, rows)
+    return System(M, A, constant, nodes.index(circuit.inlet), np.array([segments[j].quadratic for j in curved]),
+                  rows, rows, {nodes.index(n): pulse for n, pulse in circuit.squeezed.items()})
 
 
-def _steady(system: _System, inflow: float, numerics: Numerics) -> np.ndarray:
+def _steady(system: System, inflow: float, numerics: Numerics) -> np.ndarray:
     known = -system.constant.copy()
     known[system.feed] += inflow
-    return _Reduced(system, system.A, numerics).solve(known, np.full(len(system.flows), inflow))
+    return Reduced(system, system.A, numerics).solve(known, np.full(len(system.flows), inflow))
 
 
-class _Reduced:
+class Reduced:
     """(A + E K |.| . ) x = known for a constant matrix: inverted once, then Newton on the flows with a K."""
 
-    def __init__(self, system: _System, matrix: np.ndarray, numerics: Numerics) -> None:
+    def __init__(self, system: System, matrix: np.ndarray, numerics: Numerics) -> None:
         scale = _scales(matrix)
         scaled = _solved(matrix / scale[0][:, None] / scale[1], np.eye(len(matrix)))
         self.inverse = scaled / scale[1][:, None] / scale[0]
@@ -274,7 +298,7 @@ def _scales(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rows, columns
 
 
-def _start(system: _System, inflow: np.ndarray, dt: float, numerics: Numerics) -> np.ndarray:
+def _start(system: System, inflow: np.ndarray, dt: float, numerics: Numerics) -> np.ndarray:
     """The periodic solution under BDF2, (n, unknowns), up to how well the quadratic losses have settled.
 
     BDF2 acts on exp(i theta k) as multiplication by (3 - 4 z + z^2)/(2 dt), z = exp(-i theta). One solution per
@@ -286,6 +310,7 @@ def _start(system: _System, inflow: np.ndarray, dt: float, numerics: Numerics) -
     known = np.zeros((len(z), len(system.M), 1 + m), complex)
     known[0, :, 0] = -system.constant * n
     known[:, system.feed, 0] += np.fft.rfft(inflow)
+    known[:, :, 0] += rate[:, None] * (np.fft.rfft(system.around(n), axis=0) @ system.M.T)
     known[:, system.rows, 1 + np.arange(m)] = 1.0
     block = max(1, BLOCK // system.M.size)
     answer = np.concatenate([_solved(rate[k:k + block, None, None] * system.M + system.A, known[k:k + block])
@@ -296,7 +321,7 @@ def _start(system: _System, inflow: np.ndarray, dt: float, numerics: Numerics) -
     return np.fft.irfft(x, n, axis=0)
 
 
-def _periodic_losses(system: _System, answer: np.ndarray, n: int, numerics: Numerics) -> np.ndarray:
+def _periodic_losses(system: System, answer: np.ndarray, n: int, numerics: Numerics) -> np.ndarray:
     """Spectrum of K |q| q, (frequencies, flows); answer: of the flows with a loss to the inflow and to each loss.
 
     The loss is split into K max|q| q, solved with, and a rest whose slope is smaller than that everywhere, so that
@@ -320,24 +345,30 @@ def _periodic_losses(system: _System, answer: np.ndarray, n: int, numerics: Nume
 class _Step:
     """One BDF2 step of length dt."""
 
-    def __init__(self, system: _System, dt: float, numerics: Numerics) -> None:
+    def __init__(self, system: System, dt: float, numerics: Numerics) -> None:
         self.memory = system.M / (2 * dt)
         self.known = -system.constant
         self.feed, self.flows = system.feed, system.flows
-        self.reduced = _Reduced(system, system.A + 3 * self.memory, numerics)
+        self.reduced = Reduced(system, system.A + 3 * self.memory, numerics)
 
-    def __call__(self, older: np.ndarray, old: np.ndarray, inflow: float) -> np.ndarray:
-        known = self.known + self.memory @ (4 * old - older)
+    def __call__(self, older: np.ndarray, old: np.ndarray, inflow: float, squeeze: np.ndarray) -> np.ndarray:
+        known = self.known + squeeze + self.memory @ (4 * old - older)
         known[self.feed] += inflow
         return self.reduced.solve(known, old[self.flows])
 
 
-def _cycle(step: _Step, before: np.ndarray, inflow: np.ndarray) -> np.ndarray:
+def _squeeze(system: System, n: int, dt: float) -> np.ndarray:
+    """M ds/dt by BDF2 at each step, (n, unknowns)."""
+    s = system.around(n)
+    return (3 * s - 4 * np.roll(s, 1, axis=0) + np.roll(s, 2, axis=0)) / (2 * dt) @ system.M.T
+
+
+def _cycle(step: _Step, before: np.ndarray, inflow: np.ndarray, squeeze: np.ndarray) -> np.ndarray:
     """The cycle that follows `before`: rows from time 0 to one step before the next cycle's time 0."""
     cycle = np.empty_like(before)
     older, old = before[-2], before[-1]
     for k, rate in enumerate(inflow.tolist()):
-        cycle[k] = step(older, old, rate)
+        cycle[k] = step(older, old, rate, squeeze[k])
         older, old = old, cycle[k]
     return cycle
 
@@ -351,11 +382,11 @@ def _change(circuit: Circuit, before: np.ndarray, after: np.ndarray) -> float:
     return float(max(change[:, kind].max() / max(np.abs(after[:, kind]).max(), 1e-30) for kind in (is_flow, ~is_flow)))
 
 
-def _imbalance(system: _System, cycle: np.ndarray, inflow: np.ndarray, dt: float) -> float:
+def _imbalance(system: System, cycle: np.ndarray, inflow: np.ndarray, dt: float) -> float:
     """Largest sum of flows at a node that is not stored there, relative to the largest flow."""
     n = int(np.flatnonzero(system.A[system.feed])[0])
     rate = (3 * cycle - 4 * np.roll(cycle, 1, axis=0) + np.roll(cycle, 2, axis=0)) / (2 * dt)
-    sums = (cycle @ system.A.T + rate @ system.M.T)[2:, :n]
+    sums = (cycle @ system.A.T + rate @ system.M.T - _squeeze(system, len(cycle), dt))[2:, :n]
     sums[:, system.feed] -= inflow[2:]
     return float(np.abs(sums).max() / max(np.abs(inflow).max(), 1e-30))
 

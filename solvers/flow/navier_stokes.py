@@ -30,7 +30,7 @@ Olshanskii et al. 2009, doi:10.1016/j.cma.2009.09.005 (grad-div);
 Esmaily Moghadam 2011, doi:10.1007/s00466-011-0599-0 (backflow).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -40,11 +40,13 @@ from scipy import sparse
 from solvers.errors import DidNotConverge
 from solvers.fenics import fem
 from solvers.flow import cells, kernels, problem_checks, taylor_hood
+from solvers.flow.bdf import Weights
+from solvers.flow.bed import Bed
 from solvers.flow.inlet import profile
 from solvers.flow.kernels import Carried, Goal, Momentum, Tables
 from solvers.flow.poisson import Poisson
 from solvers.flow.wall_shear import wall_slope
-from solvers.flow.windkessel import Windkessel
+from solvers.flow.windkessel import Memory
 from solvers.geometry.dolfinx_mesh import Domain
 
 SOURCES = ["Guermond, Minev & Shen 2006, doi:10.1016/j.cma.2005.10.010",
@@ -89,7 +91,7 @@ class Caps:
 
     wall: int
     inlet: int
-    outlets: dict[int, Windkessel]
+    outlets: Mapping[int, Bed]
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,8 @@ class Stepping:
 @dataclass(frozen=True)
 class State:
     """All that the next step needs. u, u_before (nodes, 3) m/s; p (vertices,) Pa; the potentials (vertices,) m^2/s
-    whose gradients would make u and u_before free of divergence; dt of the last step, s; stored and cap pressure, Pa,
-    and outward flow, m^3/s, by outlet."""
+    whose gradients would make u and u_before free of divergence; dt of the last step, s; what is stored beyond
+    each outlet, pressure there, Pa, and outward flow, m^3/s."""
 
     time: float
     u: np.ndarray
@@ -119,7 +121,7 @@ class State:
     potential: np.ndarray
     potential_before: np.ndarray
     dt: float
-    stored: dict[int, float]
+    stored: dict[int, Memory]
     pressure: dict[int, float]
     flow: dict[int, float]
 
@@ -132,26 +134,6 @@ class Wind:
     nodal: np.ndarray
     potential: np.ndarray
     carried: Carried
-
-
-@dataclass(frozen=True)
-class Weights:
-    """BDF2 for a step dt (s) that is `ratio` times the last: du/dt = (now u - last u_n + first u_n-1) / dt."""
-
-    dt: float
-    ratio: float = 1.0
-
-    @property
-    def now(self) -> float:
-        return (1 + 2 * self.ratio) / (1 + self.ratio)
-
-    def past[T: (float, np.ndarray)](self, last: T, first: T) -> T:
-        """What of the derivative is known, times dt, negative."""
-        return (1 + self.ratio) * last - self.ratio**2 / (1 + self.ratio) * first
-
-    def ahead(self, last: np.ndarray, first: np.ndarray) -> np.ndarray:
-        """Extrapolated to the end of the step, to second order."""
-        return (1 + self.ratio) * last - self.ratio * first
 
 
 @dataclass(frozen=True)
@@ -181,9 +163,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Outflow:
-    """At the end of a step: stored and cap pressure (Pa) by outlet, outward flow (m^3/s) by cap."""
+    """At the end of a step: what is stored and pressure (Pa) by outlet, outward flow (m^3/s) by cap."""
 
-    stored: dict[int, float]
+    stored: dict[int, Memory]
     pressure: dict[int, float]
     flow: dict[int, float]
 
@@ -294,12 +276,13 @@ class Flow:
             u[self.inner] = -velocity[self.inner, None] * self.inlet_normal
         return u + self._unit_inflow * (flow + self.flow_through(self.caps.inlet, u))
 
-    def rest(self, time: float, pressure: float, stored: dict[int, float] | None = None) -> State:
+    def rest(self, time: float, pressure: float, stored: Mapping[int, Memory] | None = None) -> State:
         """Blood at rest under one pressure (Pa)."""
         tags = list(self.caps.outlets)
         zero, none = np.zeros((len(self.nodes.points), 3)), np.zeros(self.n)
         return State(time, zero, zero, np.full(self.n, pressure), none, none, self.stepping.dt,
-                     stored or dict.fromkeys(tags, pressure), dict.fromkeys(tags, pressure), dict.fromkeys(tags, 0.0))
+                     dict(stored) if stored else {t: bed.at_rest(pressure) for t, bed in self.caps.outlets.items()},
+                     dict.fromkeys(tags, pressure), dict.fromkeys(tags, 0.0))
 
     def advance(self, state: State, inflow: np.ndarray, force: np.ndarray | None = None) -> tuple[State, Step]:
         """One step: from `state` to `state.time + dt` with the given velocities (nodes, 3) at inlet and wall.

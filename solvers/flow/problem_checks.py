@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from solvers.errors import BadInput
-from solvers.flow.windkessel import Windkessel
+from solvers.flow.bed import Bed
 
 LARGEST = 10.0
 """m, of a vessel: a longer one was given in other units."""
@@ -33,14 +33,14 @@ def mesh(points: np.ndarray, corners: np.ndarray, volumes: np.ndarray, faces: Ma
     _check_border(keys, faces, len(points))
 
 
-def outlets(beds: Mapping[int, Windkessel]) -> None:
-    """Raises BadInput `bad_outlet` for a resistance or compliance that is negative or no number."""
+def outlets(beds: Mapping[int, Bed]) -> None:
+    """Raises BadInput `bad_outlet` for a bed with numbers that make no sense."""
     for tag, bed in beds.items():
-        values = (bed.proximal, bed.distal, bed.compliance)
-        if not all(np.isfinite(v) and v >= 0 for v in values):
-            raise BadInput("bad_outlet", f"the outlet with tag {tag} has resistances {bed.proximal:.4g} and "
-                           f"{bed.distal:.4g} Pa s/m^3 and a compliance of {bed.compliance:.4g} m^3/Pa",
-                           "finite values, none negative", "Look at what the outlets were tuned to.")
+        try:
+            bed.check()
+        except BadInput as error:
+            raise BadInput("bad_outlet", f"the outlet with tag {tag}: {error.happened}", error.wanted,
+                           "Look at what the outlets were tuned to.") from error
 
 
 def _sides(corners: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

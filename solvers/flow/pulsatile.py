@@ -93,8 +93,9 @@ class Progress:
         """As one file that appears whole."""
         s = self.state
         tags = np.array(list(s.stored))
-        caps = {"stored": s.stored, "cap_pressure": s.pressure, "cap_flow": s.flow}
+        caps = {"cap_pressure": s.pressure, "cap_flow": s.flow}
         arrays = {name: np.array([values[t] for t in tags]) for name, values in caps.items()}
+        arrays |= {f"stored_{tag}": np.asarray(value) for tag, value in s.stored.items()}
         draft = path.with_name(f".{path.name}")
         with draft.open("wb") as file:
             np.savez(file, n_cycles=self.n_cycles, change=self.change, time=s.time, u=s.u, u_before=s.u_before, p=s.p,
@@ -107,9 +108,10 @@ class Progress:
     def read(path: Path) -> "Progress":
         with np.load(path) as a:
             caps = [dict(zip(a["tags"].tolist(), a[name].tolist(), strict=True))
-                    for name in ("stored", "cap_pressure", "cap_flow")]
+                    for name in ("cap_pressure", "cap_flow")]
+            stored = {t: a[f"stored_{t}"][()] for t in a["tags"].tolist()}
             state = State(float(a["time"]), a["u"], a["u_before"], a["p"], a["potential"],
-                          a["potential_before"], float(a["dt"]), *caps)
+                          a["potential_before"], float(a["dt"]), stored, *caps)
             tags = a["curve_tags"].tolist()
             return Progress(int(a["n_cycles"]), state, dict(zip(tags, a["pressure"], strict=True)),
                             dict(zip(tags, a["flow"], strict=True)), float(a["change"]), a["shear"],

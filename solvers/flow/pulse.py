@@ -1,4 +1,4 @@
-"""A periodic flow."""
+"""A periodic flow, or pressure."""
 
 from dataclasses import dataclass
 
@@ -15,6 +15,8 @@ FEWEST = 8
 @dataclass(frozen=True)
 class Pulse:
     """Periodic inflow: m^3/s at equal times over one period (s), beginning at time 0; time `period` is left out.
+
+    The pressure around a squeezed vessel is told in the same way, in Pa.
 
     Raises BadInput `bad_waveform` when a number is not finite or the period is
     not above zero, `waveform_jumps` when the flow jumps, as it does where a
@@ -43,10 +45,17 @@ class Pulse:
 
     def at(self, n: int) -> np.ndarray:
         """The flow at n equal times over the period, by trigonometric interpolation, (n,)."""
+        return self._sum(np.arange(n) / n, n)
+
+    def moment(self, time: float) -> float:
+        """The flow at a time, s, by trigonometric interpolation."""
+        return float(self._sum(np.array([time / self.period]), len(self.flow))[0])
+
+    def _sum(self, phase: np.ndarray, n: int) -> np.ndarray:
+        """At parts of the period (k,), of the frequencies that n equal times hold."""
         modes = np.fft.rfft(self.flow) / len(self.flow)
         if len(self.flow) % 2 == 0:
             modes[-1] *= 0.5  # stands for two: the highest frequency of an even number of times
         keep = len(modes) if n >= len(self.flow) else (n + 1) // 2
-        phase = np.arange(n) / n
         waves = 2 * np.exp(2j * np.pi * np.outer(phase, np.arange(1, keep))) * modes[1:keep]
         return modes[0].real + waves.sum(axis=1).real
