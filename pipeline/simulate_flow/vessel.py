@@ -24,7 +24,7 @@ from solvers.geometry.lumen_mesh import EXTENSION, LumenMesh
 from solvers.geometry.sizing import locate
 
 MM = 1e-3
-MOST_CFL = 10.0
+MOST_CFL = 15.0
 """Of a step: at 7 the drop of a stenosis is 2 % above that at 1.7, far less than what the mesh leaves open."""
 INLET = "inlet"
 """Name of the probe where the vessel begins, behind the flow extension."""
