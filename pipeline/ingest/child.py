@@ -110,16 +110,38 @@ def _dicom_values(request: dict[str, Any]) -> np.ndarray:
 
     n_times, n_slices, rows, columns = request["shape"]
     plan = request["plan"]
-    whole = all(float(s).is_integer() and float(i).is_integer() for _, _, s, i in plan)
-    volume = np.zeros((n_times * n_slices, rows, columns), np.int32 if whole else np.float32)
+    volume = np.zeros((n_times * n_slices, rows, columns), _dtype(plan, request["heads"]))
     wanted: dict[int, list[tuple[int, int, float, float]]] = {}
     for place, (file, frame, slope, intercept) in enumerate(plan):
         wanted.setdefault(file, []).append((place, frame, slope, intercept))
     for file, uses in wanted.items():
         frames = codecs.frames(Path(request["files"][file]), request["heads"][file])
         for place, frame, slope, intercept in uses:
-            volume[place] = frames[frame] if (slope, intercept) == (1, 0) else frames[frame] * slope + intercept
+            volume[place] = _scaled(frames[frame], slope, intercept)
     return volume.reshape(request["shape"]).T if n_times > 1 else volume.T
+
+
+def _scaled(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+    """Values of one frame; whole numbers stay whole numbers where the scale allows."""
+    if slope == 1 and float(intercept).is_integer() and stored.dtype.kind == "i":
+        return stored + int(intercept) if intercept else stored
+    return stored * slope + intercept
+
+
+def _dtype(plan: list[Any], heads: list[dict[str, Any]]) -> type:
+    """The smallest type that holds every value that bits and scales of the headers allow."""
+    ends: list[float] = []
+    for file, _, slope, intercept in plan:
+        bits, signed = heads[file]["stored"] or heads[file]["allocated"] or 64, heads[file]["signed"]
+        whole = float(slope).is_integer() and float(intercept).is_integer()
+        if not whole or heads[file]["pixels"].get("element", 0x10) != 0x10:
+            return np.float32
+        low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+        ends += [low * slope + intercept, high * slope + intercept]
+    for kind in (np.int16, np.int32, np.int64):
+        if np.iinfo(kind).min <= min(ends) and max(ends) <= np.iinfo(kind).max:
+            return kind
+    return np.float32
 
 
 def _finite(values: np.ndarray) -> tuple[np.ndarray, int]:
@@ -138,10 +160,11 @@ def _small(values: np.ndarray) -> np.ndarray:
     low, high = float(values.min()), float(values.max())
     if values.dtype.kind in "iub":
         fits = low >= -32768 and high <= 32767
-        return values.astype(np.int16 if fits else np.int32 if abs(high) < 2**31 and low >= -2**31 else np.float32)
+        kind = np.int16 if fits else np.int32 if abs(high) < 2**31 and low >= -2**31 else np.float32
+        return values.astype(kind, copy=False)
     if max(math.fabs(low), math.fabs(high)) > 3e38:
         raise Problem("not_finite", "values exceed what single precision can hold (not finite)")
-    return values.astype(np.float32)
+    return values.astype(np.float32, copy=False)
 
 
 if __name__ == "__main__":
