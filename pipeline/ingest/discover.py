@@ -43,19 +43,24 @@ class Found:
     kind: str
     name: str
 
+    @property
+    def folder(self) -> str:
+        """The folder within the scan."""
+        return PurePosixPath(self.name).parent.as_posix()
+
 
 @dataclass
 class Findings:
     """What a scan holds: candidates, files refused by their look, and what was passed over, by reason.
 
-    `doubtful`: folders (within the scan) of files that are called DICOM and are not. `n_files`: all that
-    was met, members of archives beside the archives.
+    `doubtful`: files that are called DICOM and are not. `n_files`: all that was met, members of archives
+    beside the archives.
     """
 
     files: list[Found] = field(default_factory=list)
     refused: list[BadInput] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
-    doubtful: set[str] = field(default_factory=set)
+    doubtful: list[Found] = field(default_factory=list)
     n_files: int = 0
 
     def ignore(self, why: str) -> None:
@@ -68,7 +73,7 @@ class Findings:
         self.files += other.files
         self.refused += other.refused
         self.ignored += other.ignored
-        self.doubtful |= other.doubtful
+        self.doubtful += other.doubtful
         self.n_files += other.n_files
 
 
@@ -142,7 +147,7 @@ def _sort_in(path: Path, name: str, found: Findings, scratch: Path, depth: int) 
     elif claimed is not None:
         found.refused.append(_mislabelled(claimed, name, head))
         if claimed == "dicom":
-            found.doubtful.add(PurePosixPath(name).parent.as_posix())
+            found.doubtful.append(Found(path, "", name))
     else:
         found.ignored["data file of a header" if _has_header(path) else "not an image"] += 1
 

@@ -7,7 +7,6 @@ exists is one whose every slice is accounted for.
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -70,11 +69,11 @@ class Series:
         return [] if self.affine is None else np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
 
 
-def build(files: Sequence[Found], heads: Sequence[Head], doubtful: Collection[str] = (),
+def build(files: Sequence[Found], heads: Sequence[Head], doubtful: Sequence[Found] = (),
           accept: Collection[str] = ()) -> list[Series]:
     """All series of the scan, usable or refused, in a stable order.
 
-    doubtful: folders with files that should be slices by their name and are not DICOM.
+    doubtful: files that should be slices by their name and are not DICOM.
     accept: codes of refusals that the person overrules.
     """
     groups, loose = _by_series(files, heads)
@@ -82,7 +81,7 @@ def build(files: Sequence[Found], heads: Sequence[Head], doubtful: Collection[st
     for numbers in groups.values():
         doubts = [heads[i]["problem"] for i in loose if _near(i, numbers, files)]
         found += _dicom(numbers, files, heads, doubts, accept)
-    found = [_with_doubt(s, files, doubtful) for s in found]
+    found = [_with_doubt(s, files, {d.folder for d in doubtful}) for s in found]
     alone = [i for i in loose if not any(_near(i, numbers, files) for numbers in groups.values())]
     found += [_refused(f"file-{i + 1:03d}", [i], heads, refusal(heads[i]["problem"])) for i in alone]
     found += [_grid(i, files, heads[i], accept) for i, f in enumerate(files) if f.kind != "dicom"]
@@ -99,7 +98,7 @@ def _by_series(files: Sequence[Found], heads: Sequence[Head]) -> tuple[dict[str,
         if head["series"]:
             groups[head["series"]].append(i)
         elif head["problem"] is None:
-            groups[f"without-uid-{PurePosixPath(found.name).parent}"].append(i)
+            groups[f"without-uid-{found.folder}"].append(i)
         else:
             loose.append(i)
     return dict(groups), loose
@@ -107,12 +106,11 @@ def _by_series(files: Sequence[Found], heads: Sequence[Head]) -> tuple[dict[str,
 
 def _near(loose: int, numbers: list[int], files: Sequence[Found]) -> bool:
     """Whether a broken file lies in a folder of the series: it may be one of its slices."""
-    here = PurePosixPath(files[loose].name).parent
-    return any(PurePosixPath(files[n].name).parent == here for n in numbers)
+    return any(files[n].folder == files[loose].folder for n in numbers)
 
 
 def _with_doubt(one: Series, files: Sequence[Found], doubtful: Collection[str]) -> Series:
-    if not any(PurePosixPath(files[n].name).parent.as_posix() in doubtful for n in one.files):
+    if not any(files[n].folder in doubtful for n in one.files):
         return one
     return replace(one, warnings=(*one.warnings, "the series may be incomplete: beside its slices lie files named "
                                                  "like DICOM that are not"))

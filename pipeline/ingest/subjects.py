@@ -25,16 +25,17 @@ _BIDS = re.compile(r"(?:^|[/_])sub-([0-9A-Za-z]+)(?=[/_.]|$)")
 
 @dataclass(frozen=True)
 class SubjectScan:
-    """The files of one patient. `files` may lie in the scratch folder given to `subjects`."""
+    """The files of one patient, which may lie in the scratch folder given to `subjects`, and where each is to go."""
 
     label: str
     files: tuple[Path, ...]
+    places: tuple[str, ...]
 
     def gather(self, folder: Path) -> Path:
-        """A folder (outside OUT) with these files alone under names of ours: what `ingest` is given."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for i, path in enumerate(self.files):
-            target = folder / f"{i:06d}{_suffix(path)}"
+        """A folder (outside OUT) with these files alone, those of one folder together: what `ingest` is given."""
+        for path, place in zip(self.files, self.places, strict=True):
+            target = folder / f"sub-{self.label}" / place
+            target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.link(path, target)
             except OSError:
@@ -61,6 +62,7 @@ class Index:
     refused: tuple[BadInput, ...]
     ignored: Mapping[str, int]
     n_files: int = 0
+    doubtful: tuple[discover.Found, ...] = ()
 
     def patients(self) -> dict[str, list[Series]]:
         """Series by patient (a keyed hash); series without a patient are left out."""
@@ -112,7 +114,7 @@ def index(scan: Path, key: bytes, scratch: Path, reader: worker.Reader | None = 
     heads = worker.describe(found.files, key, reader)
     made = with_masks(build(found.files, heads, found.doubtful, accept), heads)
     return Index(tuple(found.files), tuple(heads), tuple(made), tuple(found.refused), dict(found.ignored),
-                 found.n_files)
+                 found.n_files, tuple(found.doubtful))
 
 
 def subjects(scan: Path, key: bytes, scratch: Path, labels: Mapping[str, str] | None = None) -> Discovery:
@@ -124,13 +126,25 @@ def subjects(scan: Path, key: bytes, scratch: Path, labels: Mapping[str, str] | 
     """
     found = index(scan, key, scratch)
     given = _keyed_labels(labels or {}, key)
-    people = []
-    for owner, owned in found.patients().items():
-        numbers = sorted({n for one in owned for n in one.files})
-        files = [p for n in numbers for p in _with_companion(found.files[n].path)]
-        people.append(SubjectScan(label_of(owner, key, given), tuple(files)))
+    people = [_subject(label_of(owner, key, given), owned, found) for owner, owned in found.patients().items()]
     nobody = [s.problem for s in found.series if owner_of(s) is None and s.problem is not None]
     return Discovery(tuple(sorted(people, key=lambda s: s.label)), (*found.refused, *nobody), found.ignored)
+
+
+def _subject(label: str, owned: Sequence[Series], found: Index) -> SubjectScan:
+    """The files of some series, and the broken ones beside them, which may be slices of theirs."""
+    numbers = sorted({n for one in owned for n in one.files})
+    folders = {found.files[n].folder for n in numbers if found.files[n].kind == "dicom"}
+    known = {n for one in found.series for n in (*one.files, *one.copies)}
+    loose = [f for n, f in enumerate(found.files) if n not in known and found.heads[n]["problem"]]
+    near = [f for f in (*loose, *found.doubtful) if f.folder in folders]
+    files, places, order = [], [], sorted({found.files[n].folder for n in numbers})
+    for i, one in enumerate([*(found.files[n] for n in numbers), *near]):
+        paths = _with_companion(one.path)
+        files += paths
+        places += [f"pair-{i:06d}/{p.name}" for p in paths] if len(paths) > 1 else [
+            f"{order.index(one.folder):04d}/{i:06d}{_suffix(one.path)}"]
+    return SubjectScan(label, tuple(files), tuple(places))
 
 
 def owner_of(one: Series) -> str | None:

@@ -27,6 +27,7 @@ from pipeline.ingest import (
     IngestInputs,
     IngestOutputs,
     Options,
+    Outcome,
     ingest,
     ingest_all,
     read_or_make_key,
@@ -334,6 +335,38 @@ def test_each_patient_is_one_subject_whose_label_stays(tmp_path):
     with pytest.raises(BadInput) as caught:
         run(scan, tmp_path / "out2" / "ingest")
     assert caught.value.code == "mixed_patients"
+
+
+def cases(scan: Path, folder: Path) -> list[list[Outcome]]:
+    """The outcomes of each subject's files, gathered as `anatwin run` does."""
+    people = subjects(scan, KEY, folder / "unpacked").subjects
+    return [ingest_all(one.gather(folder / one.label), folder / "out", KEY) for one in people]
+
+
+def test_a_broken_slice_stays_with_its_series_and_with_no_other(tmp_path):
+    """The last slice cut in its header, or turned to text: the case must not become a shorter volume without a word."""
+    for number, name in enumerate(("cut", "text", "good"), start=3):
+        write_series(tmp_path / "scan" / name, name, edit=setting(SeriesNumber=str(number)))
+    last = sorted((tmp_path / "scan" / "cut").iterdir())[0]
+    last.write_bytes(last.read_bytes()[:400])
+    sorted((tmp_path / "scan" / "text").iterdir())[0].write_text("no image any more")
+    outcomes, = cases(tmp_path / "scan", tmp_path / "case")
+    named = {o.series: o for o in outcomes if o.series}
+    assert named["CT-s003"].refusal.code == "truncated"
+    assert "may be incomplete" in str(named["CT-s004"].warnings)
+    assert named["CT-s005"].volume is not None and not named["CT-s005"].warnings
+
+
+def test_volumes_of_one_bids_subject_and_headers_with_their_voxels_stay_together(tmp_path):
+    values = np.arange(120, dtype=np.int16).reshape(4, 5, 6)
+    (tmp_path / "scan").mkdir()
+    for name in ("a.nii.gz", "b.hdr"):
+        nifti(tmp_path / "scan" / "sub-07" / name, values, lambda i: None)
+    SimpleITK.WriteImage(image(1), str(tmp_path / "scan" / "sub-07" / "c.mhd"))
+    people = subjects(tmp_path / "scan", KEY, tmp_path / "unpacked").subjects
+    assert [one.label for one in people] == ["07"]
+    outcomes = ingest_all(people[0].gather(tmp_path / "gathered"), tmp_path / "out", KEY)
+    assert [o.subject for o in outcomes if o.volume] == ["07"] * 3
 
 
 def test_links_out_pipes_and_unsafe_members_are_passed_over(tmp_path):
