@@ -196,7 +196,8 @@ def _volumes(table: Path | None) -> dict[str, float]:
     with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     try:
-        found = {row["name"]: float(row["volume_ml"]) * 1e-6 for row in rows}
+        found = {row["name"]: float(row["volume_ml"]) * 1e-6 for row in rows
+                 if row.get("whole", "yes") != "no"}
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput("bad_labels_table", f"{table.name} could not be understood", "the columns name and volume_ml, "
                        "tab-separated", "Give the table that segment wrote.") from error

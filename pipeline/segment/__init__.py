@@ -1,7 +1,7 @@
 """From a contrast scan to the lumen of its large arteries, with how sure its edge is, and to body, lung and bone.
 
-One method a file: `arteries` (automatic), `given` (a mask that someone made), `body` (CT), `labels` (the label map and
-its table), `preview` (a picture to look at).
+One method a file: `arteries` (automatic), `given` (a mask that someone made), `body` (CT), `organs` (CT), `labels`
+(the label map and its table), `preview` (a picture to look at).
 """
 
 from pathlib import Path
@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import formats
-from pipeline.segment import arteries, body, given, labels, preview
+from pipeline.segment import arteries, body, given, labels, organs, preview
 from pipeline.segment.result import Lumen
 from pipeline.stage import Config, Files, Report
 from solvers.errors import BadInput
 from solvers.geometry.volume import Volume
 from solvers.units import Length
 
-VERSION = 2
+VERSION = 3
 SOURCES = ["Sethian 1999 (fronts), doi:10.1137/S0036144598347059",
            "Hoogeveen, Bakker & Viergever 1998 (limits of width measurement), doi:10.1002/jmri.1880080523",
            "Wasserthal et al. 2023 (names of labels), doi:10.1148/ryai.230024"]
@@ -34,6 +34,8 @@ class SegmentConfig(Config):
     """Move the edge of a given mask to the half-maximum of the image (needs contrast)."""
     lumen_labels: tuple[str, ...] = ()
     """Names or numbers of the labels in a given mask that are arterial lumen; none: every artery by name."""
+    organs: bool = True
+    """Look for organs, lungs, fat, muscle and bones too (CT only); what is not found is named in the report."""
 
 
 class SegmentInputs(Files):
@@ -72,6 +74,11 @@ class SegmentReport(Report):
     second_lumen: str = ""
     """`none`, `contrast`, or `no contrast`: something fills the aorta beside its lumen, clot perhaps; not segmented."""
     valve_seen: bool = False
+    organs_found: tuple[str, ...] = ()
+    """Names; `(part)` where the image cuts it."""
+    organs_not_found: tuple[str, ...] = ()
+    """Names, and why."""
+    n_vertebrae: int = 0
 
 
 def segment(inputs: SegmentInputs, config: SegmentConfig, outputs: SegmentOutputs) -> SegmentReport:
@@ -84,7 +91,8 @@ def segment(inputs: SegmentInputs, config: SegmentConfig, outputs: SegmentOutput
             *(1000 * float(v) for v in (config.shortest_tube, config.smallest_tube, config.thinnest_branch,
                                         config.shortest_branch))))
     masks = body.masks(volume, lumen) if is_ct else {}
-    found = labels.compose(volume, lumen, masks)
+    others = organs.find(volume, lumen) if is_ct and config.organs else organs.Organs({}, {})
+    found = labels.compose(volume, lumen, masks, others)
     formats.write_volume(outputs.labels, volume.but(found.values), np.uint8)
     labels.write_table(outputs.table, found)
     _write_fields(outputs, volume, lumen)
@@ -92,7 +100,7 @@ def segment(inputs: SegmentInputs, config: SegmentConfig, outputs: SegmentOutput
         formats.write_volume(outputs.aorta, volume.but(labels.aorta(lumen)), np.uint8)
     if outputs.preview:
         preview.write(outputs.preview, volume, lumen)
-    return _report(volume, lumen)
+    return _report(volume, lumen).model_copy(update=_told(others))
 
 
 def _checked(volume: Volume) -> Volume:
@@ -131,6 +139,13 @@ def _report(volume: Volume, lumen: Lumen) -> SegmentReport:
         calcification_ml=round(float(lumen.calcium.sum()) * ml, 4), aorta_volume_ml=_volume(lumen.aorta, ml),
         false_lumen_ml=_volume(lumen.false_lumen, ml), second_lumen=lumen.second_lumen,
         valve_seen=lumen.valve is not None)
+
+
+def _told(found: organs.Organs) -> dict[str, object]:
+    """What the report says of organs."""
+    names = tuple(n if o.is_whole else f"{n} (part)" for n, o in sorted(found.found.items()))
+    return {"organs_found": names, "n_vertebrae": found.n_vertebrae,
+            "organs_not_found": tuple(f"{n}: {why}" for n, why in sorted(found.missing.items()))}
 
 
 def _volume(mask: np.ndarray | None, ml: float) -> float | None:

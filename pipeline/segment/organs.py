@@ -7,7 +7,6 @@ import numpy as np
 from pipeline.segment.result import Lumen
 from solvers.geometry.volume import Volume
 from solvers.imaging.organs import census, scan
-from solvers.imaging.organs.found import Missing
 
 
 @dataclass(frozen=True)
@@ -44,4 +43,4 @@ def find(volume: Volume, lumen: Lumen | None) -> Organs:
     result = census.solve(small)
     back = [order.index(n) for n in range(3)]
     found = {f.name: Organ(small.fine(f.mask)[turn].transpose(back), f.confidence, f.is_whole) for f in result.found}
-    return Organs(found, {m.name: m.reason for m in result.missing if isinstance(m, Missing)}, result.n_vertebrae)
+    return Organs(found, {m.name: m.reason for m in result.missing}, result.n_vertebrae)

@@ -1,4 +1,4 @@
-"""A CT of a trunk made of ellipsoids, from the thighs to the neck: body, wall, bones, lungs, heart, organs of the belly.
+"""A CT of a trunk made of ellipsoids, from thighs to neck: body, wall, bones, lungs, heart, organs of the belly.
 
 No method was tuned on it: sizes are those of anatomy books, and places, sizes, contrast and noise differ with the seed.
 """
@@ -114,7 +114,8 @@ class _Maker:
         wind = np.maximum(np.hypot(self.x, self.y + 28) - 9, 205 - self.z)
         for side in (1, -1):
             along = np.clip(205 - self.z, 0, 60)
-            wind = np.minimum(wind, np.maximum(np.hypot(self.x - side * along, self.y + 28) - 6, np.abs(self.z - 180) - 26))
+            main = np.hypot(self.x - side * along, self.y + 28) - 6
+            wind = np.minimum(wind, np.maximum(main, np.abs(self.z - 180) - 26))
         self.lay(wind < 1.5, 30)
         self.lay(wind < 0, -1000, "lung_airways")
         self.top = top
@@ -163,23 +164,25 @@ class _Maker:
         self._bone(column & ~disc, bone)
         canal = np.hypot(self.x, self.y - 26)
         self._bone((canal < 16) & (canal > 11) & (np.abs(phase - 0.4) < 0.3) & (self.z > -165), bone, hollow=False)
-        self._bone((np.abs(self.x) < 4) & (np.abs(self.y - 50) < 13) & (np.abs(phase - 0.35) < 0.2) & (self.z > -165), bone,
-                   hollow=False)
-        sacrum = np.hypot(self.x / (52 + 0.3 * (self.z + 165)), (self.y - 10 + 0.25 * (self.z + 165)) / 22) - 1
+        spine = (np.abs(self.x) < 4) & (np.abs(self.y - 50) < 13) & (np.abs(phase - 0.35) < 0.2)
+        self._bone(spine & (self.z > -165), bone, hollow=False)
+        low = self.z + 165
+        sacrum = np.hypot(self.x / (52 + 0.3 * low), (self.y - 10 + 0.25 * low) / 22) - 1
         self._bone((sacrum < 0) & (self.z <= -165) & (self.z > -255), bone, "sacrum")
         for side, name in ((1, "left"), (-1, "right")):
             line = side * self.x - 66 - (self.y < -20) * 0 + (self.y - 10) * 0.55 - (self.z + 165) * 0.15
-            wing = (np.abs(line) < 8) & (self.y < 42) & (self.y > -62) & (self.z < -92) & (self.z > -262)
-            socket = self.ball((side * 88, -28, -268), (34, 32, 30))
-            head = self.ball((side * 92, -28, -272), (24, 24, 24))
+            wing = (np.abs(line) < 8) & (self.y < 42) & (self.y > -62) & (self.z < -100) & (self.z > -232)
+            socket = self.ball((side * 88, -28, -236), (34, 32, 30))
+            head = self.ball((side * 92, -28, -240), (24, 24, 24))
             self._bone(wing | ((socket < 0) & (head > 4)), bone, f"hip_{name}")
             shaft = np.hypot(self.x - side * (92 + 30), self.y + 24) - 15
-            neck = np.hypot(self.y + 26, (self.z + 278) + (side * self.x - 92) * 0.5) - 13
-            self._bone((head < 0) | ((shaft < 0) & (self.z < -272)) |
+            neck = np.hypot(self.y + 26, (self.z + 246) + (side * self.x - 92) * 0.5) - 13
+            self._bone((head < 0) | ((shaft < 0) & (self.z < -240)) |
                        ((neck < 0) & (side * self.x > 92) & (side * self.x < 122)), bone, f"femur_{name}")
         ring = (self.room > 0) & (self.room < 8) & (self.y < 62)
         turn = (self.z + 0.35 * self.y + 300) % 24.0
-        ribs = ring & (turn < 10) & (self.z > -5 - 0.35 * self.y) & (self.z < 260) & ((np.abs(self.x) > 45) | (self.y > -40))
+        ribs = ring & (turn < 10) & (self.z > -5 - 0.35 * self.y) & (self.z < 260)
+        ribs = ribs & ((np.abs(self.x) > 45) | (self.y > -40))
         self._bone(ribs, bone)
         self.truth["skeleton"] = bone
         for n in range(5):
@@ -195,4 +198,5 @@ class _Maker:
         self.lay(mask, CORTEX, name)
         bone |= mask
         if hollow:
-            self.image[ndimage.distance_transform_edt(mask, self.spacing) > 2.5] = MARROW
+            shell = max(2.5, 1.01 * float(self.spacing.max()))
+            self.image[ndimage.distance_transform_edt(mask, self.spacing) > shell] = MARROW

@@ -11,7 +11,8 @@ from solvers.imaging.organs.scan import Scan, largest
 from solvers.imaging.organs.wall import Wall
 
 
-def find(scan: Scan, bones: Bones, wall: Wall, lungs: Lungs, pelvis: float) -> tuple[dict[str, np.ndarray], list[Missing]]:
+def find(scan: Scan, bones: Bones, wall: Wall, lungs: Lungs, pelvis: float
+         ) -> tuple[dict[str, np.ndarray], list[Missing]]:
     """Masks by name, and what is missing. pelvis: slice of the upper edge of the hip bones, -1 without."""
     assert bones.spine is not None
     soft = wall.room & (scan.smooth > parts.SOFT[0]) & (scan.smooth < parts.SOFT[1]) & ~lungs.both & ~lungs.airways

@@ -74,7 +74,7 @@ def _organs(scan: Scan) -> np.ndarray:
     owner = labels[tuple(n[around] for n in nearest)]
     shell = np.bincount(owner, minlength=count + 1)
     dense = np.bincount(owner[scan.values[around] > CORTEX], minlength=count + 1)
-    soft = dense < 0.05 * shell
+    soft = (dense < 0.08 * shell) & (np.bincount(labels.ravel(), minlength=count + 1) * scan.voxel_ml > 15)
     soft[0] = False
     return scan.dilated(soft[labels], 4.0) & (scan.smooth < CORTEX)
 

@@ -24,7 +24,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class Found:
-    """A structure: mask (boolean, on the working grid), confidence from 0 to 1, and whether the image holds all of it."""
+    """A structure: mask (boolean, on the working grid), confidence (0 to 1), whether the image holds all of it."""
 
     name: str
     mask: np.ndarray

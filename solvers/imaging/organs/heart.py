@@ -25,6 +25,6 @@ def find(scan: Scan, bones: Bones, lungs: Lungs, taken: np.ndarray) -> np.ndarra
     soft = (scan.smooth > SOFT[0]) & (scan.smooth < SOFT[1]) & ~bones.mask & ~taken & ~lungs.airways & ~lungs.both
     heart = largest(scan.cut(soft & between, THICK, THICK + 6.0))
     if not VOLUME[0] < scan.ml(heart) < VOLUME[1]:
-        return Missing("heart", f"the thick part between the lungs has {scan.ml(heart):.0f} ml, a heart {VOLUME[0]:g} to "
-                                f"{VOLUME[1]:g} ml")
+        return Missing("heart", f"the thick part between the lungs has {scan.ml(heart):.0f} ml, a heart "
+                                f"{VOLUME[0]:g} to {VOLUME[1]:g} ml")
     return heart

@@ -106,27 +106,35 @@ def _airways(scan: Scan, air: np.ndarray, lung: np.ndarray) -> np.ndarray:
 def _trachea(scan: Scan) -> np.ndarray | None:
     """Round dark sections near the body's middle that lie over each other for 20 mm; the uppermost such chain."""
     dark = (scan.values < -800) & scan.eroded(scan.body, 15.0)
-    middle = _middle(scan)
-    area = float(np.prod(scan.spacing[:2]))
-    chain, need = [], max(int(np.ceil(20.0 / scan.spacing[2])), 3)
-    last = None
+    middle, need = _middle(scan), max(int(np.ceil(20.0 / scan.spacing[2])), 3)
+    chain: dict[int, np.ndarray] = {}
+    last: np.ndarray | None = None
     for k in reversed(range(dark.shape[2])):
-        labels, count = ndimage.label(dark[..., k])
-        centres = ndimage.center_of_mass(labels > 0, labels, np.arange(1, count + 1)) if count else []
-        sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:] * area
-        good = [(abs(c[0] - middle[k]) * scan.spacing[0], n, c) for n, (c, a) in enumerate(zip(centres, sizes, strict=True), 1)
-                if TRACHEA[0] < a < TRACHEA[1] and abs(c[0] - middle[k]) * scan.spacing[0] < 35]
-        if last is not None:
-            good = [g for g in good if np.hypot(*((np.array(g[2]) - last) * scan.spacing[:2])) < 8]
-        if not good:
-            chain, last = [], None
+        section = _section(scan, dark[..., k], float(middle[k]), last)
+        if section is None:
+            chain, last = {}, None
             continue
-        _, n, centre = min(good)
-        chain.append((k, labels == n))
-        last = np.array(centre)
+        chain[k], last = section
         if len(chain) >= need:
             seed = np.zeros(dark.shape, bool)
-            for slice_, mask in chain:
-                seed[..., slice_] = mask
+            for row, mask in chain.items():
+                seed[..., row] = mask
             return seed
     return None
+
+
+def _section(scan: Scan, dark: np.ndarray, middle: float, last: np.ndarray | None
+             ) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of one slice, the part of a trachea's area nearest to the middle, near the last one; and its centre."""
+    labels, count = ndimage.label(dark)
+    area = np.bincount(labels.ravel(), minlength=count + 1) * float(np.prod(scan.spacing[:2]))
+    best, found = 35.0, None
+    for n in range(1, count + 1):
+        if not TRACHEA[0] < area[n] < TRACHEA[1]:
+            continue
+        centre = np.array(ndimage.center_of_mass(labels == n))
+        off = abs(centre[0] - middle) * scan.spacing[0]
+        near = last is None or float(np.hypot(*((centre - last) * scan.spacing[:2]))) < 8.0
+        if near and off < best:
+            best, found = off, (labels == n, centre)
+    return found

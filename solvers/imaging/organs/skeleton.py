@@ -11,6 +11,8 @@ from solvers.imaging.organs.scan import Scan, larger, touching
 
 THICK = 8.0
 """Hip and thigh bones hold a ball of that radius, ribs do not, mm."""
+CREST = 145.0
+"""Of the crest of a hip bone above what is thick around its socket, mm, at most."""
 HEAD = (15.0, 32.0)
 """Radius of the head of the femur as seen (with a part of its socket), mm."""
 BETWEEN = (18.0, 45.0)
@@ -55,7 +57,11 @@ def _pelvic(scan: Scan, bones: Bones, lungs: Lungs, sign: int) -> np.ndarray:
     low = np.arange(scan.values.shape[2]) < (air[0] if len(air) else scan.values.shape[2])
     bone = bones.mask & ((x > 28) & low[None])[:, None]
     thick = larger(scan.eroded(bone, THICK), 0.3 / scan.voxel_ml)
-    found = touching(bone, thick) if thick.any() else thick
+    if not thick.any():
+        return thick
+    crest = int(np.nonzero(thick.any((0, 1)))[0][-1]) + int(CREST / scan.spacing[2])
+    bone[..., crest:] = False
+    found = touching(bone, thick)
     rows = np.nonzero(found.any((0, 1)))[0]
     return found if len(rows) * scan.spacing[2] > 40 else np.zeros(bone.shape, bool)
 
