@@ -178,6 +178,15 @@ def test_masks_of_whole_organs_set_their_volumes(tmp_path: Path) -> None:
     assert any("liver" in line for line in read_record(tmp_path / "dose")["report"]["assumed"])
 
 
+def test_organs_that_the_image_cuts_are_left_out(tmp_path: Path) -> None:
+    table = tmp_path / "labels.tsv"
+    table.write_text("index\tname\tvolume_ml\twhole\n46\tliver\t1300\tno\n")
+    cut = run(dose, case(tmp_path, [lesion(3)]).model_copy(update={"labels_table": table}), DoseConfig(),
+              tmp_path / "cut")
+    without = run(dose, case(tmp_path, [lesion(3)]), DoseConfig(), tmp_path / "without")
+    assert Path(cut.curves).read_bytes() == Path(without.curves).read_bytes()
+
+
 @pytest.mark.parametrize(("settings", "code"), [
     ({"drug": "metroprolol"}, "unknown_drug"), ({"dose": "-5 mg"}, "dose_not_positive"),
     ({"n_doses": 0}, "no_dose"), ({"duration": "0 h"}, "nothing_to_follow"),

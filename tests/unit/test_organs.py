@@ -36,7 +36,9 @@ def found(made: trunk.Trunk) -> Census:
 def test_organs_of_a_made_trunk(made: trunk.Trunk, found: Census, name: str, least: float) -> None:
     masks = {f.name: f.mask for f in found.found}
     assert name in masks, [m for m in found.missing if m.name == name]
-    assert dice(masks[name], made.truth[name]) > least
+    score = dice(masks[name], made.truth[name])
+    print(f"{name} {score:.3f}")
+    assert score > least
 
 
 def test_whole_organs_are_told_from_cut_ones(found: Census) -> None:

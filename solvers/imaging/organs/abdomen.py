@@ -24,7 +24,8 @@ def find(scan: Scan, bones: Bones, wall: Wall, lungs: Lungs, pelvis: float
     taken = np.any([sure, *(k.start for k in both if isinstance(k, Candidate))], axis=0)
     sought = [*both, spleen.seek(scan, rest, above, taken, wall.room), first]
     good = {s.name: s for s in sought if isinstance(s, Candidate) and s.seed.any()}
-    missing = [s for s in sought if isinstance(s, Missing)]
+    missing = [s if isinstance(s, Missing) else Missing(s.name, "what lies in its place belongs to another organ")
+               for s in sought if s.name not in good]
     if not good:
         return {}, missing
     masks = competition.solve(scan, soft, list(good.values()))

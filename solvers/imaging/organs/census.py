@@ -11,8 +11,9 @@ from solvers.imaging.organs.scan import Scan
 WHOLE = {"liver": (500.0, 4000.0), "spleen": (40.0, 2500.0), "kidney_left": (60.0, 500.0),
          "kidney_right": (60.0, 500.0)}
 """Volume of an organ that is whole in the image, ml, of adults (also large spleens and single kidneys)."""
-TALLEST = {"liver": 300.0, "spleen": 250.0, "kidney_left": 160.0, "kidney_right": 160.0}
-"""Extent along the body, mm, at most; a whole one has two fifths of it or more."""
+HEIGHT = {"liver": (100.0, 300.0), "spleen": (50.0, 250.0), "kidney_left": (65.0, 160.0),
+          "kidney_right": (65.0, 160.0)}
+"""Extent along the body of an organ that is whole, mm; one that is cut may be less high."""
 CUT = 20.0
 """ml: less of an organ that the image cuts is not named."""
 METHOD = {"skeleton": 0.9, "lung_left": 0.95, "lung_right": 0.95, "lung_airways": 0.7, "subcutaneous_fat": 0.85,
@@ -84,7 +85,7 @@ def _judged(scan: Scan, name: str, mask: np.ndarray) -> Found | Missing:
     if not low <= ml <= high:
         return Missing(name, f"what lies in its place has {ml:.0f} ml, wanted {low:g} to {high:g} ml")
     height = float(mask.any((0, 1)).sum() * scan.spacing[2])
-    if height > TALLEST[name] or (is_whole and height < 0.4 * TALLEST[name]):
+    if height > HEIGHT[name][1] or (is_whole and height < HEIGHT[name][0]):
         return Missing(name, f"what lies in its place is {height:.0f} mm high")
     median = float(np.median(scan.smooth[mask]))
     shell = scan.dilated(mask, 1.5 * float(scan.spacing.max())) & ~mask

@@ -5,8 +5,8 @@ import numpy as np
 from solvers.imaging.organs.found import Candidate, Missing
 from solvers.imaging.organs.parts import Parts
 
-BESIDE = (45.0, 100.0)
-"""Of a kidney's middle from the spine's line to the side, mm."""
+BESIDE = (50.0, 85.0)
+"""Of a kidney's middle from the spine's line to the side, mm; the spleen lies farther."""
 BEHIND = (-40.0, 45.0)
 """And to the back, mm."""
 PEAK = (9.0, 32.0)
