@@ -9,7 +9,7 @@ Dice on the working grid of about 3 mm. Tuned: the methods were made while looki
 | native CT, 30 slices | lungs (left, right) | 0.96, 0.97 | tuned |
 | native CT, 30 slices | subcutaneous fat, fat of the trunk, muscle | 0.92, 0.82, 0.83 | tuned |
 | native CT, 112 slices | L1 to L4; L5 | 0.80 to 0.84; 0.62 | tuned |
-| made trunk, portal, seed 11 | liver, left and right kidney, bones, left lung | 0.96, 0.88, 0.89, 0.95, 0.98 | not tuned |
+| made trunk, seed 11 | liver, left and right kidney, bones, left lung | 0.96, 0.88, 0.89, 0.95, 0.98 | not tuned |
 | made trunks, portal and native, seeds 1 and 2 | spleen; heart; airways | 0.89 to 0.90; 0.95; 0.90 | looked at |
 """
 
