@@ -34,8 +34,9 @@ class SegmentConfig(Config):
     """Move the edge of a given mask to the half-maximum of the image (needs contrast)."""
     lumen_labels: tuple[str, ...] = ()
     """Names or numbers of the labels in a given mask that are arterial lumen; none: every artery by name."""
-    organs: bool = True
-    """Look for organs, lungs, fat, muscle and bones too (CT only); what is not found is named in the report."""
+    organs: bool = False
+    """Look for organs, lungs, fat, muscle and bones too (CT only); what is not found is named in the report. Not asked
+    for by itself, as their limits are known from few scans."""
 
 
 class SegmentInputs(Files):
