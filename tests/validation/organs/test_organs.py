@@ -1,7 +1,7 @@
 """Organs found without weights, beside the labels of two real scans and made trunks (see README).
 
-Tuned: the methods were made while looking at this scan. The first two rows are on the scan's own grid, the others on the
-working grid of about 3 mm.
+Tuned: the methods were made while looking at this scan. The first two rows are on the scan's own grid, the others on
+the working grid of about 3 mm.
 
 | scan | structure | Dice | |
 |---|---|---|---|
