@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test verify lint clean lock
+.PHONY: help setup demo test test-units test-lines verify lint clean lock
 PY := .venv/bin/python
 OUT ?= demo_out
 JOBS ?= 2
@@ -21,8 +21,15 @@ demo: .venv/ready
 	@$(PY) -P -m workflows.cli run sample_scans/aorta_ct $(OUT) --recipe aorta --jobs $(JOBS)
 	@$(PY) -P -m workflows.cli compare $(OUT)/sub-* sample_scans/variants.yaml --jobs $(JOBS)
 
+# Two halves of about equal length, side by side; a half that fails does not stop the other.
 test: .venv/ready lint
-	@$(PY) -m pytest
+	@$(MAKE) --no-print-directory -k -j $(JOBS) test-units test-lines
+
+test-units:
+	@$(PY) -m pytest tests/unit tests/test_architecture.py
+
+test-lines:
+	@$(PY) -m pytest tests/verification tests/validation tests/end_to_end
 
 verify: .venv/ready
 	@$(PY) -m pytest -m verify
