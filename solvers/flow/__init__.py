@@ -2,7 +2,8 @@
 
 - `pulse`, `windkessel`: a periodic inflow, and what follows an outlet; both models take the same.
 - `circuit`: segments, nodes and Windkessels as one differential-algebraic system, solved until it repeats (0D).
-- `network`: a vessel tree as a circuit, the loss of a stenosis, clinical numbers.
+- `lesion_flow`: steady flow through a narrowing by its own shape, and the loss fitted to it.
+- `network`: a vessel tree as a circuit, a lesion with its loss, clinical numbers.
 - `outlets`: published or measured targets, and Windkessels tuned to them on a network.
 - `pulse_wave`: area, flow and pressure along elastic vessels (1D), `pulse_wave_tree` builds them from a traced tree,
   `pulse_wave_kernels` are its compiled loops.

@@ -3,35 +3,31 @@
 Each branch becomes segments between the places that matter: its ends, where
 other branches leave it, and the stations of its lesions. A segment resists by
 Poiseuille's law on the areas along it and has the inertia of its blood; walls
-are rigid, as in the 3D model. A lesion adds the loss of a stenosis. Left out:
-the kinetic part of the pressure (network pressures are static where velocities
-are alike) and losses at junctions, both a fraction of a millimetre of mercury
-in arteries at rest.
-
-Sources: Young & Tsai 1973, doi:10.1016/0021-9290(73)90099-7; Seeley & Young 1976, doi:10.1016/0021-9290(76)90086-5.
+are rigid, as in the 3D model. A lesion loses what steady flow through its own
+shape loses between its stations (`lesion_flow`). Left out: elsewhere, the
+kinetic part of the pressure, and losses at junctions, both a fraction of a
+millimetre of mercury in arteries at rest; what pressure still comes back beyond
+a lesion's distal station; and that in a beat velocity profiles lag.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
 from solvers.errors import BadInput
 from solvers.flow import circuit as circuits
+from solvers.flow import lesion_flow
 from solvers.flow.circuit import Circuit, Numerics, Periodic, Segment
+from solvers.flow.lesion_flow import Fluid, Loss
 from solvers.flow.pulse import Pulse
 from solvers.flow.windkessel import Windkessel
 from solvers.geometry.centrelines import Branch, Lesion, Tree
 from solvers.units import MMHG
 
-SOURCES = ["Young & Tsai 1973 (flow through stenoses), doi:10.1016/0021-9290(73)90099-7",
-           "Seeley & Young 1976 (pressure drop of a stenosis), doi:10.1016/0021-9290(76)90086-5"]
+SOURCES = lesion_flow.SOURCES
 
-TURBULENT = 1.52
-"""Kt of the loss behind the throat (Seeley & Young 1976)."""
-LENGTH_SHARE, DIAMETER_SHARE = 0.83, 1.64
-"""Viscous length of a stenosis: 0.83 length + 1.64 throat diameters (Seeley & Young 1976)."""
 UPSTREAM, DOWNSTREAM = 1.0, 2.0
 """Stations lie this many reference diameters before and behind a lesion (pressure recovers behind it)."""
 MM = 1e-3
@@ -41,15 +37,6 @@ CONTOURS: dict[str, Edge] = {"nominal": "area", "inner": "area_inner", "outer": 
 """Names of the lumen's contours: as seen, and one standard deviation of its edge inside and outside."""
 Results = dict[str, dict[str, dict[str, dict[str, float]]]]
 """{lesions, regions}.<id>.<measure>.<statistic>."""
-
-
-class Fluid(Protocol):
-    """Density kg/m^3, viscosity Pa s."""
-
-    @property
-    def density(self) -> float: ...
-    @property
-    def viscosity(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -68,14 +55,6 @@ class Stretch:
     branch: int
     start: float
     end: float
-
-
-@dataclass(frozen=True)
-class Loss:
-    """Of a stenosis: dp = linear q + quadratic |q| q; Pa s/m^3 and Pa s^2/m^6."""
-
-    linear: float
-    quadratic: float
 
 
 @dataclass(frozen=True)
@@ -113,7 +92,7 @@ def build(tree: Tree, fluid: Fluid, lesions: Sequence[Lesion], which: Edge = "ar
                        f"one for each leaf: {sorted(tree.leaves)}")
     attached = {i: _attachment(tree, i) for i in range(len(tree.branches)) if i != tree.root}
     marks = [_marks(tree, i, attached, lesions) for i in range(len(tree.branches))]
-    losses = {x.id: stenosis_of(tree, x, fluid, which) for x in lesions}
+    losses = {x.id: stenosis_of(tree, x, fluid, which, lesions) for x in lesions}
     segments, stretches = [], []
     for i, places in enumerate(marks):
         nodes = _nodes(tree, i, places, attached, marks)
@@ -153,50 +132,33 @@ def _outside(branch: Branch, wanted: float, low: float, high: float) -> float:
     return float(places[np.abs(places - wanted).argmin()])
 
 
-def stenosis(reference: float, minimal: float, length: float, fluid: Fluid) -> Loss:
-    """Loss of a stenosis: areas m^2, length of the throat m.
+def stenosis_of(tree: Tree, lesion: Lesion, fluid: Fluid, which: Edge = "area", lesions: Sequence[Lesion] = ()) -> Loss:
+    """Loss of a lesion, in place of Poiseuille's from its start to its end.
 
-    dp = Kv mu U / D0 + Kt rho/2 (A0/As - 1)^2 |U| U with U = q / A0, Kt = 1.52
-    and Kv = 32 (0.83 length + 1.64 Ds) / D0 (A0/As)^2, that is Poiseuille's loss
-    at the throat over a viscous length. No narrowing, no loss behind it.
-    Source: Seeley & Young 1976, doi:10.1016/0021-9290(76)90086-5.
+    So much that, with Poiseuille's loss outside, static pressure falls between
+    its stations by what `lesion_flow` finds in the round vessel of the
+    contour's areas. Flow is followed no further than into the next of `lesions`.
     """
-    viscous = LENGTH_SHARE * length + DIAMETER_SHARE * np.sqrt(4 * minimal / np.pi)
-    narrowing = max(reference / minimal - 1, 0.0)
-    return Loss(float(8 * np.pi * fluid.viscosity * viscous / minimal**2),
-                float(TURBULENT * fluid.density / 2 * narrowing**2 / reference**2))
+    start, end = _followed(tree, lesion, lesions)
+    s, area = _profile(tree.branches[lesion.branch], which, np.r_[start, lesion.start, lesion.end, end])
+    whole = (s >= start - 1e-9) & (s <= end + 1e-9)
+    found = lesion_flow.loss(s[whole] * MM, np.sqrt(area[whole] / np.pi) * MM, fluid)
+    outside = sum(_poiseuille(s[part], area[part], fluid) for part in (whole & (s <= lesion.start + 1e-9),
+                                                                       whole & (s >= lesion.end - 1e-9)))
+    return Loss(max(found.linear - outside, 0.0), found.quadratic)
 
 
-def stenosis_of(tree: Tree, lesion: Lesion, fluid: Fluid, which: Edge = "area") -> Loss:
-    """Loss of a lesion from its start to its end, in place of Poiseuille's there.
-
-    Least and reference area are those of the chosen contour: the reference
-    diameter is the lesion's, moved by as much as the contour moves the
-    diameter of the lumen between the stations and the lesion. The formula's
-    length is that of a throat of the least area with the viscous loss of the
-    real one, As^2 integral ds/A^2 (equal to the length of a blunt stenosis).
-    Where the lumen is not narrower than its reference, Poiseuille's law alone.
-    """
-    branch = tree.branches[lesion.branch]
-    s, area = _profile(branch, which, np.r_[lesion.start, lesion.abscissa, lesion.end])
-    inside = (s >= lesion.start - 1e-9) & (s <= lesion.end + 1e-9)
-    least = float(area[inside].min()) * MM**2
-    reference = np.pi / 4 * ((lesion.reference_diameter + _moved(tree, lesion, which)) * MM) ** 2
-    whole = np.trapezoid(1 / area[inside] ** 2, s[inside]) / MM**3
-    if least >= reference:
-        return Loss(float(8 * np.pi * fluid.viscosity * whole), 0.0)
-    return stenosis(reference, least, float(least**2 * whole), fluid)
+def _followed(tree: Tree, lesion: Lesion, lesions: Sequence[Lesion]) -> tuple[float, float]:
+    """The lesion's stations, or the nearest ends of its neighbours between them, mm along the branch."""
+    at, mine = stations(tree, lesion), [x for x in lesions if x.branch == lesion.branch and x.id != lesion.id]
+    before = [x.end for x in mine if x.end <= lesion.start + 1e-6]
+    behind = [x.start for x in mine if x.start >= lesion.end - 1e-6]
+    return min(max([at.proximal_abscissa, *before]), lesion.start), max(min([at.distal_abscissa, *behind]), lesion.end)
 
 
-def _moved(tree: Tree, lesion: Lesion, which: Edge) -> float:
-    """How much wider the contour is than the nominal one beside the lesion, mm of diameter."""
-    branch, at = tree.branches[lesion.branch], stations(tree, lesion)
-    s = branch.abscissa
-    beside = (s >= at.proximal_abscissa - 1e-6) & (s <= at.distal_abscissa + 1e-6) \
-        & ((s <= lesion.start + 1e-6) | (s >= lesion.end - 1e-6))
-    step = 2 * (np.sqrt(getattr(branch, which) / np.pi) - np.sqrt(branch.area / np.pi))[beside]
-    step = step[np.isfinite(step)]
-    return float(step.mean()) if len(step) else 0.0
+def _poiseuille(s: np.ndarray, area: np.ndarray, fluid: Fluid) -> float:
+    """Resistance of round sections (mm, mm^2), Pa s/m^3."""
+    return float(8 * np.pi * fluid.viscosity * np.trapezoid(1 / area**2, s) / MM**3)
 
 
 def _profile(branch: Branch, which: Edge, extra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -35,7 +35,7 @@ from solvers.errors import BadInput, DidNotConverge
 from solvers.flow import circuit as circuits
 from solvers.flow import pulse_wave_kernels as kernels
 from solvers.flow.circuit import Circuit, Segment
-from solvers.flow.network import Fluid, Loss
+from solvers.flow.lesion_flow import Fluid, Loss
 from solvers.flow.pulse import Pulse
 from solvers.flow.pulse_wave_kernels import Grid
 from solvers.flow.windkessel import Windkessel

@@ -16,7 +16,8 @@ from scipy.ndimage import gaussian_filter1d
 
 from solvers.errors import BadInput
 from solvers.flow import network as numbers
-from solvers.flow.network import MM, Edge, Fluid, Loss, Results, Stretch, outlet_names, stations, stenosis_of
+from solvers.flow.lesion_flow import Fluid, Loss
+from solvers.flow.network import MM, Edge, Results, Stretch, outlet_names, stations, stenosis_of
 from solvers.flow.pulse_wave import Network, Outlet, Vessel, Waves
 from solvers.geometry.centrelines import Lesion, Tree
 from solvers.geometry.wall_thickness import Thickness
@@ -104,7 +105,7 @@ def from_tree(tree: Tree, fluid: Fluid, elasticity: Elasticity, outlets: Mapping
     for lesion in lesions:
         node = f"{lesion.id}.throat"
         pieces = _cut(pieces, lesion, node)
-        losses[node] = _added(tree, lesion, fluid, which, radii[lesion.branch], profile)
+        losses[node] = _added(tree, lesion, lesions, fluid, which, radii[lesion.branch], profile)
     vessels = tuple(_vessel(k, x, (same.get(a, a), same.get(b, b)), radii[x.branch], elasticity, pressure)
                     for k, (x, a, b) in enumerate(pieces))
     leaves = {i: plain.leaves[i] for i in tree.leaves}
@@ -168,13 +169,19 @@ def _vessel(k: int, x: Stretch, nodes: tuple[str, str], radii: tuple[np.ndarray,
     return Vessel(str(k), *nodes, max(x.end - x.start, SHORTEST) * MM, radius, elasticity(radius), pressure=pressure)
 
 
-def _added(tree: Tree, lesion: Lesion, fluid: Fluid, which: Edge, radii: tuple[np.ndarray, np.ndarray],
-           profile: float) -> Loss:
-    """Loss of a lesion beyond the friction of the lumen that bridges it."""
-    whole = stenosis_of(tree, lesion, fluid, which)
+def _added(tree: Tree, lesion: Lesion, lesions: Sequence[Lesion], fluid: Fluid, which: Edge,
+           radii: tuple[np.ndarray, np.ndarray], profile: float) -> Loss:
+    """Loss of total pressure by a lesion, beyond the friction of the lumen that bridges it.
+
+    The network's loss is of static pressure between the stations; waves carry the kinetic part themselves.
+    """
+    whole, at = stenosis_of(tree, lesion, fluid, which, lesions), stations(tree, lesion)
     s = np.linspace(lesion.start, lesion.end, 200)
     bridge = np.trapezoid(1 / (np.pi * np.interp(s, *radii) ** 2) ** 2, s) / MM**3
-    return Loss(max(whole.linear - float(2 * (profile + 2) * np.pi * fluid.viscosity * bridge), 0.0), whole.quadratic)
+    before, behind = np.pi * np.interp([at.proximal_abscissa, at.distal_abscissa], *radii) ** 2 * MM**2
+    kinetic = 0.5 * fluid.density * (1 / behind**2 - 1 / before**2)
+    return Loss(max(whole.linear - float(2 * (profile + 2) * np.pi * fluid.viscosity * bridge), 0.0),
+                max(whole.quadratic - float(kinetic), 0.0))
 
 
 def _stations(tree: Tree, lesion: Lesion, stretches: Sequence[Stretch],

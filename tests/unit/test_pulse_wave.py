@@ -9,7 +9,7 @@ from vessel_trees import aorta_with_lesion, branch, fork, straight
 
 from solvers.errors import BadInput, DidNotConverge
 from solvers.flow import circuit, network, pulse_wave
-from solvers.flow.network import Loss
+from solvers.flow.lesion_flow import Loss
 from solvers.flow.pulse import Pulse
 from solvers.flow.pulse_wave import Network, Numerics, ReflectionFree, Vessel
 from solvers.flow.pulse_wave_tree import PulseWaveVelocity, curves, from_tree, olufsen1999, results

@@ -1,19 +1,23 @@
-"""Pressure drop across a round stenosis: the 3D solver beside the 0D network's formula; see README.md."""
+"""Pressure drop across a round stenosis: the 3D solver beside the 0D network and the 1D waves; see README.md."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from pytest import approx
 from vessel_trees import lesion, straight
 
-from solvers.flow import circuit, navier_stokes, network
+from solvers.flow import circuit, lesion_flow, navier_stokes, network, pulse_wave
 from solvers.flow.navier_stokes import Caps, Flow, Fluid, Stepping
+from solvers.flow.pulse import Pulse
+from solvers.flow.pulse_wave_tree import PulseWaveVelocity, from_tree, results
 from solvers.flow.windkessel import Windkessel
 from solvers.geometry import dolfinx_mesh
+from solvers.geometry.centrelines import Lesion, Tree
+from solvers.units import MMHG
 from tests import axisymmetric
 from tests.axisymmetric import INLET, OUTLET, WALL, Section
 
-pytestmark = pytest.mark.verify
 D0 = 6e-3
 BLOOD = Fluid(1060.0, 0.0035)
 BEFORE, BEHIND = 2.0, 6.0
@@ -91,21 +95,68 @@ def in_3d(shape: Stenosis, flow: float, grid: Grid, passages: float, dt: float, 
     return Found(float(last.mean()), float(last.std()), len(solver.tets))
 
 
+def traced(shape: Stenosis) -> tuple[Tree, Lesion]:
+    """The vessel from station to station with an entry of its own, mm; the lesion with its wake, so that its stations,
+    one diameter before it and two behind, lie where the bar wants them."""
+    d = shape.vessel * 1e3
+    tree = straight(lambda s: 1e3 * shape.radius((s - 4 * d) * 1e-3), 16 * d, d / 60)
+    return tree, lesion(tree, 0, (4 - BEFORE + 1) * d, (4 + BEHIND - 2) * d, d)
+
+
 def in_0d(shape: Stenosis, flow: float, fluid: Fluid = BLOOD) -> float:
-    """Drop between the same stations in the network, Pa."""
-    d, half = shape.vessel * 1e3, 0.5e3 * shape.length
-    tree = straight(lambda s: 1e3 * shape.radius((s - BEFORE * d) * 1e-3), (BEFORE + BEHIND) * d, d / 60)
-    made = network.build(tree, fluid, [lesion(tree, 0, BEFORE * d - half, BEFORE * d + half, d)])
+    """Drop between the stations in the network, Pa."""
+    tree, found = traced(shape)
+    made = network.build(tree, fluid, [found])
     pressure, _ = circuit.steady(made.circuit, flow)
-    return float(pressure[made.circuit.inlet] - next(pressure[n] for n in made.leaves.values()))
+    proximal, distal = made.stations[found.id]
+    return float(pressure[proximal] - pressure[distal])
 
 
-@pytest.mark.parametrize("percent, reynolds, passages, dt", [(30, 300, 1.2, 0.05), (30, 600, 1.2, 0.05),
-                                                             (50, 300, 1.2, 0.05), (70, 300, 0.7, 0.025)])
-def test_the_formula_beside_3d(percent, reynolds, passages, dt):
-    """NOT within 10 %: the formula gives more than 3D in all four, by less than 80 %; never less than a pipe does."""
+def in_1d(shape: Stenosis, flow: float, fluid: Fluid = BLOOD) -> float:
+    """Drop between the stations of a stiff vessel, Pa."""
+    tree, found = traced(shape)
+    made = from_tree(tree, fluid, PulseWaveVelocity(20.0, fluid.density), {0: Windkessel(0.0, 13e3 / flow, 0.0)},
+                     (found,), pressure=13e3)
+    waves = pulse_wave.solve(made.network, Pulse(1.0, np.full(20, flow)))
+    return results(made, waves)["lesions"][found.id]["pressure_drop"]["mean"] * MMHG
+
+
+def alone(shape: Stenosis, flow: float, fluid: Fluid = BLOOD) -> float:
+    """Drop between the stations by the reduced equations at this very flow, Pa."""
+    z = shape.vessel * np.linspace(-BEFORE, BEHIND, 961)
+    return lesion_flow.march(z, shape.radius(z), flow, fluid).drop
+
+
+SIX = [(percent, reynolds) for percent in (30, 50, 70) for reynolds in (300, 600)]
+
+
+@pytest.mark.parametrize("percent, reynolds", SIX)
+def test_0d_follows_the_reduced_equations(percent, reynolds):
+    """Two coefficients stand for all flows: within 5 %."""
+    shape, flow = narrowed(percent), rate(reynolds)
+    assert in_0d(shape, flow) == approx(alone(shape, flow), rel=0.05)
+
+
+@pytest.mark.parametrize("percent", [30, 70])
+def test_1d_follows_0d(percent):
+    shape, flow = narrowed(percent), rate(300)
+    assert in_1d(shape, flow) == approx(in_0d(shape, flow), rel=0.03)
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize("percent, passages", [(30, 1.2), (50, 1.2)])
+def test_3d_at_re_300(percent, passages):
+    """The bar: within 10 %."""
+    shape, flow = narrowed(percent), rate(300)
+    found = in_3d(shape, flow, GRID, passages, 0.05)
+    assert found.spread < 0.02 * found.drop
+    assert in_0d(shape, flow) == approx(found.drop, rel=0.10)
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize("percent, reynolds, passages, dt", [(30, 600, 1.2, 0.05), (70, 300, 0.7, 0.025)])
+def test_3d_where_the_jet_is_not_steady(percent, reynolds, passages, dt):
+    """NOT within 10 %: steady laminar flow loses more than a jet that breaks up or is still starting, by at most 35 %."""
     shape, flow = narrowed(percent), rate(reynolds)
     found = in_3d(shape, flow, GRID, passages, dt)
-    pipe = 128 * BLOOD.viscosity * flow * (BEFORE + BEHIND) / (np.pi * D0**3)
-    assert found.drop > 1.2 * pipe
-    assert 1.0 < in_0d(shape, flow) / found.drop < 1.8
+    assert 1.0 < in_0d(shape, flow) / found.drop < 1.35
