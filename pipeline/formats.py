@@ -44,6 +44,18 @@ def write_volume(path: Path, volume: Volume, dtype: Any = None) -> None:
         nibabel.save(image, path)
 
 
+def write_vectors(path: Path, volume: Volume) -> None:
+    """A field of vectors (i, j, k, 3) in LPS, written in the file's frame (RAS)."""
+    turned = np.asarray(volume.values) @ RAS_TO_LPS[:3, :3]
+    write_volume(path, volume.but(turned), np.float32)
+
+
+def read_vectors(path: Path) -> Volume:
+    """A field that `write_vectors` wrote, in LPS."""
+    found = read_volume(path)
+    return found.but(np.asarray(found.values) @ RAS_TO_LPS[:3, :3])
+
+
 def write_mesh(path: Path, mesh: Any, unit: str) -> None:
     """Any pyvista data set, marked with its frame and unit (`mm` or `m`)."""
     mesh.field_data["SPACE"] = np.array(["LPS"])

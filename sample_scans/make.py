@@ -1,14 +1,14 @@
 """Makes the scans that travel with the project: a synthetic patient, the same from the same seed.
 
-    python sample_scans/make.py --seed 1 --out FOLDER [--modality CT|MR] [--no-lesion] [--size small]
+    python -m sample_scans.make --seed 1 --out FOLDER [--modality CT|MR] [--no-lesion] [--size small]
 
 writes FOLDER/scan (DICOM series or NIfTI) and FOLDER/truth. The anatomy is
 analytic: tubes swept along smooth lines, blended where they meet, so that
 lumen, centreline, areas and the lesion are known without an image. Frame: LPS mm.
+`pet_ct` and `diffusion` hold the other samples, `scene` what all share.
 """
 
 import argparse
-import gzip
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,44 +18,27 @@ import numpy as np
 import pyvista
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import CTImageStorage, JPEGLSLossless, generate_uid
+from pydicom.uid import CTImageStorage, JPEGLSLossless
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial import cKDTree
 
 from pipeline import formats
+from sample_scans import diffusion, pet_ct
+from sample_scans.scene import TISSUE, Grid, painter, softly, surroundings, uid, write_nifti
 from solvers.geometry import isosurface
 from solvers.geometry.centrelines import Branch, Tree
 from solvers.geometry.volume import Volume
 from solvers.randomness import rng
 
 SAMPLE_SEEDS = {"aorta_ct": 1, "aorta_mra": 2}
+PET_SEED, DIFFUSION_SEED = 3, 4
 VERIFY_SEEDS = {101: True, 102: True, 103: True, 104: True, 105: False}
 """Seeds that nobody tunes on, and whether each has a lesion."""
 
 POINT_SPREAD = 1.2 / 2.3548  # mm, standard deviation for 1.2 mm full width at half maximum
 BLEND = 1.0  # mm, smooth union of tubes
 WALL = 1.1  # mm
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Voxels (i, j, k), their spacing and the centre of the whole, LPS mm; axes are the patient's."""
-
-    shape: tuple[int, int, int]
-    spacing: tuple[float, float, float]
-    centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
-
-    @property
-    def affine(self) -> np.ndarray:
-        affine = np.diag([*self.spacing, 1.0])
-        affine[:3, 3] = np.array(self.centre) - (np.array(self.shape) - 1) / 2 * np.array(self.spacing)
-        return affine
-
-    def axes(self) -> tuple[np.ndarray, ...]:
-        """Coordinates along x, y, z, shaped to broadcast."""
-        lines = [self.affine[i, 3] + np.arange(self.shape[i]) * self.spacing[i] for i in range(3)]
-        return tuple(np.meshgrid(*lines, indexing="ij", sparse=True))
 
 
 GRIDS = {("CT", "full"): Grid((256, 256, 120), (0.9, 0.9, 1.5)),
@@ -262,86 +245,8 @@ def covered(fine: Fine) -> np.ndarray:
     return np.clip(0.5 - fine.values / float(np.mean(fine.grid.spacing)), 0, 1)
 
 
-def softly(distance: np.ndarray, width: float = 0.6) -> np.ndarray:
-    """1 where a distance is negative, 0 where positive, with a soft edge (mm)."""
-    return 1 / (1 + np.exp(np.clip(distance / width, -30, 30)))
-
-
-def ellipsoid(axes: tuple[np.ndarray, ...], centre: tuple[float, ...], size: tuple[float, ...]) -> np.ndarray:
-    """About the distance (mm) to an ellipsoid, negative inside."""
-    squares = sum(((a - c) / s) ** 2 for a, c, s in zip(axes, centre, size, strict=True))
-    return (np.sqrt(squares) - 1) * min(size)
-
-
-TISSUE = {"CT": {"air": -1000, "fat": -95, "muscle": 58, "marrow": 190, "cortex": 620, "disc": 80, "liver": 105,
-                 "kidney": 185, "medulla": 120, "bowel": 35, "gas": -880, "vein": 120, "wall": 48, "calcium": 950},
-          "MR": {"air": 8, "fat": 130, "muscle": 110, "marrow": 90, "cortex": 25, "disc": 80, "liver": 160,
-                 "kidney": 420, "medulla": 300, "bowel": 100, "gas": 10, "vein": 240, "wall": 100, "calcium": 20}}
 LUMEN = {"CT": 300.0, "MR": 900.0}
 NOISE = {"CT": 25.0, "MR": 28.0}
-
-
-def surroundings(grid: Grid, seed: int, modality: str) -> np.ndarray:
-    """Everything but the vessels: body, fat, muscle, spine, pelvis, kidneys, liver, bowel."""
-    value, axes = TISSUE[modality], grid.axes()
-    x, y, z = axes
-    cylinder = (np.sqrt((x / 109) ** 2 + ((y - 8) / 84) ** 2) - 1) * 84 + 0 * z
-    image = np.full(grid.shape, float(value["air"]), np.float32)
-    lay = _painter(image)
-    lay(softly(cylinder), value["fat"])
-    shell = np.abs(cylinder + 17) - 6
-    lay(softly(shell) * softly(-(y - 20) - 45, 8), value["muscle"])
-    for sign in (1, -1):
-        psoas = np.sqrt(((x - 2 - sign * (36 + (30 - z) * 0.06)) / 15) ** 2 + ((y - 42) / 17) ** 2) - 1
-        lay(softly(psoas * 15), value["muscle"])
-        back = np.sqrt(((x - 2 - sign * 33) / 26) ** 2 + ((y - 76) / 13) ** 2) - 1
-        lay(softly(back * 13 + 0 * z), value["muscle"])
-    _spine(lay, axes, value)
-    _organs(lay, axes, value, seed)
-    return image
-
-
-def _painter(image: np.ndarray):
-    def lay(weight: np.ndarray, value: float) -> None:
-        image[...] = image * (1 - weight) + value * weight
-    return lay
-
-
-def _spine(lay, axes: tuple[np.ndarray, ...], value: dict[str, float]) -> None:
-    x, y, z = axes
-    body = (np.sqrt(((x - 2) / 23) ** 2 + ((y - 46) / 17) ** 2) - 1) * 17 + 0 * z
-    height = np.abs((z + 200) % 36 - 18) - 14.5
-    bone = np.maximum(body, height + 0 * x)
-    lay(softly(body), value["disc"])
-    lay(softly(bone), value["cortex"])
-    lay(softly(bone + 1.8), value["marrow"])
-    arch = np.maximum(np.abs(np.sqrt((x - 2) ** 2 + (y - 74) ** 2) - 13) - 2.5, height - 6)
-    lay(softly(arch), value["cortex"])
-    for sign in (1, -1):
-        wing = np.abs((x - 2) * sign - 62 - (y - 40) * 0.45 + (z + 90) * 0.25) - 4
-        wing = np.maximum(np.maximum(wing, z + 48), np.abs(y - 45) - 32)
-        lay(softly(wing), value["cortex"])
-        lay(softly(wing + 2), value["marrow"])
-
-
-def _organs(lay, axes: tuple[np.ndarray, ...], value: dict[str, float], seed: int) -> None:
-    x, y, z = axes
-    for sign, lift in ((1, 3), (-1, -4)):
-        centre = (sign * 70 + 3, 36.0, 50.0 + lift)
-        kidney = ellipsoid(axes, centre, (23, 21, 46))
-        sinus = ellipsoid(axes, (centre[0] - sign * 15, 33.0, centre[2]), (14, 11, 22))
-        lay(softly(kidney), value["kidney"])
-        lay(softly(ellipsoid(axes, centre, (13, 12, 34))), value["medulla"])
-        lay(softly(sinus), value["fat"])
-    lay(softly(ellipsoid(axes, (-62, -22, 88), (44, 44, 46))), value["liver"])
-    draw = rng(seed, "bowel")
-    for _ in range(16):
-        centre = (draw.uniform(-70, 70), draw.uniform(-60, -32), draw.uniform(-85, 60))
-        size = (draw.uniform(11, 20), draw.uniform(9, 14), draw.uniform(11, 22))
-        loop = ellipsoid(axes, centre, size)
-        lay(softly(loop), value["bowel"] + draw.uniform(-15, 60))
-        if draw.random() < 0.4:
-            lay(softly(np.maximum(loop + 4, y - centre[1])), value["gas"])
 
 
 def calcium(fine: Fine, plaque: Plaque) -> np.ndarray:
@@ -365,7 +270,7 @@ def image(grid: Grid, who: Patient, seed: int, modality: str) -> tuple[np.ndarra
     value = TISSUE[modality]
     picture = surroundings(grid, seed, modality)
     coarse = near(grid, who.tubes, 6.0)
-    lay = _painter(picture)
+    lay = painter(picture)
     outside = coarse if who.plaque is None else np.minimum(coarse, near(grid, (who.plaque.healthy,), 6.0))
     vein = near(grid, (who.vein,), 6.0)
     lay(softly(outside - 5.0, 1.5), value["fat"])
@@ -374,7 +279,7 @@ def image(grid: Grid, who: Patient, seed: int, modality: str) -> tuple[np.ndarra
     lay(softly(np.maximum(vein, 0.3 - coarse), 0.3), value["vein"])
     picture = gaussian_filter(picture, [POINT_SPREAD / s for s in grid.spacing])
     fine = refined(grid, coarse, who.tubes)
-    lay = _painter(picture)
+    lay = painter(picture)
     if who.plaque is not None:
         lay(seen(grid, fine, calcium(fine, who.plaque)), value["calcium"])
     z = grid.axes()[2]
@@ -402,7 +307,7 @@ def write_truth(folder: Path, grid: Grid, who: Patient, fine: Fine, seed: int, m
     folder.mkdir(parents=True)
     x, y, z = (np.broadcast_to(a, grid.shape) for a in grid.axes())
     mask = near(grid, who.tubes, 2.0) < 0
-    _write_nifti(folder / "mask.nii.gz", Volume(mask.astype(np.uint8), grid.affine))
+    write_nifti(folder / "mask.nii.gz", Volume(mask.astype(np.uint8), grid.affine))
     surface = true_surface(fine)
     formats.write_mesh(folder / "surface.vtp", surface, "mm")
     formats.write_tree(folder / "centreline.vtp", true_tree(who))
@@ -443,23 +348,11 @@ def true_lesion(who: Patient) -> dict[str, object] | None:
             "reference_diameter": reference, "percent_diameter_stenosis": 100 * (1 - minimal / reference)}
 
 
-def _write_nifti(path: Path, volume: Volume) -> None:
-    """NIfTI whose bytes do not depend on the hour (gzip keeps a time otherwise)."""
-    plain = path.with_suffix("")
-    formats.write_volume(plain, volume)
-    path.write_bytes(gzip.compress(plain.read_bytes(), 9, mtime=0))
-    plain.unlink()
-
-
 def write_dicom(folder: Path, grid: Grid, values: np.ndarray, seed: int) -> None:
     """A CT series, one file a slice, JPEG-LS lossless, with the headers of a contrast study of nobody."""
     folder.mkdir(parents=True)
     for k in range(grid.shape[2]):
         _slice(grid, values, k, seed).save_as(folder / f"IM{k + 1:04d}.dcm", enforce_file_format=True)
-
-
-def _uid(*names: object) -> str:
-    return generate_uid(entropy_srcs=["anatwin sample", *map(str, names)])
 
 
 def _slice(grid: Grid, values: np.ndarray, k: int, seed: int) -> Dataset:
@@ -468,7 +361,7 @@ def _slice(grid: Grid, values: np.ndarray, k: int, seed: int) -> Dataset:
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = JPEGLSLossless
     data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = CTImageStorage
-    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = _uid(seed, "image", k)
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = uid(seed, "image", k)
     for name, value in (_study(seed) | _geometry(grid, k, stored)).items():
         setattr(data, name, value)
     data.PixelData = encapsulate([imagecodecs.jpegls_encode(stored)])
@@ -490,8 +383,8 @@ def _study(seed: int) -> dict[str, object]:
         "SeriesDescription": "CTA arterial 1.5 mm", "ProtocolName": "CTA aorta", "BodyPartExamined": "ABDOMEN",
         "ContrastBolusAgent": "iodinated", "ContrastBolusRoute": "IV", "KVP": "100", "ConvolutionKernel": "soft",
         "PatientPosition": "HFS", "StudyID": "1", "SeriesNumber": "3", "AcquisitionNumber": "1",
-        "StudyInstanceUID": _uid(seed, "study"), "SeriesInstanceUID": _uid(seed, "series"),
-        "FrameOfReferenceUID": _uid(seed, "frame"), "PositionReferenceIndicator": "",
+        "StudyInstanceUID": uid(seed, "study"), "SeriesInstanceUID": uid(seed, "series"),
+        "FrameOfReferenceUID": uid(seed, "frame"), "PositionReferenceIndicator": "",
         "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"], "SpecificCharacterSet": "ISO_IR 192"}
 
 
@@ -518,7 +411,7 @@ def make(seed: int, scan: Path, truth: Path, modality: str = "CT", with_lesion: 
         write_dicom(scan, grid, values, seed)
     else:
         scan.mkdir(parents=True)
-        _write_nifti(scan / f"{scan.name}.nii.gz", Volume(values, grid.affine))
+        write_nifti(scan / f"{scan.name}.nii.gz", Volume(values, grid.affine))
     write_truth(truth, grid, who, fine, seed, modality)
 
 
@@ -531,6 +424,8 @@ def main() -> None:
     words.add_argument("--size", choices=["full", "small"], default="full")
     asked = words.parse_args()
     if asked.seed is None:
+        pet_ct.make(PET_SEED, asked.out / "trunk_pet_ct", asked.out / "trunk_pet_ct_truth")
+        diffusion.make(DIFFUSION_SEED, asked.out / "brain_dwi", asked.out / "brain_dwi_truth")
         for name, seed in SAMPLE_SEEDS.items():
             make(seed, asked.out / name, asked.out / f"{name}_truth", "CT" if name.endswith("ct") else "MR")
     else:
