@@ -23,8 +23,7 @@ from solvers.imaging import diffusion
 
 VERSION = 1
 SOURCES = ["Basser, Mattiello & LeBihan 1994 (diffusion tensor), doi:10.1016/S0006-3495(94)80775-1",
-           "Chung, Lu & Henry 2006 (weighted least squares), doi:10.1016/j.neuroimage.2006.07.001",
-           "Garyfallidis et al. 2014 (dipy), doi:10.3389/fninf.2014.00008"]
+           "Chung, Lu & Henry 2006 (weighted least squares), doi:10.1016/j.neuroimage.2006.07.001"]
 TISSUE = "tissue"
 ANISOTROPIC = "anisotropic_tissue"
 
@@ -116,7 +115,7 @@ def _tissue(plain: np.ndarray) -> np.ndarray:
     if not np.ptp(plain) > 0:
         raise BadInput("empty_series", "the image without weighting is the same everywhere", "an image with tissue",
                        "Choose another series.")
-    return plain > 0.7 * threshold_otsu(plain)
+    return plain > threshold_otsu(plain)
 
 
 def _regions(inputs: FitDiffusionInputs, image: Volume, mask: np.ndarray, found: diffusion.Tensors,

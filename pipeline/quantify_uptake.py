@@ -103,8 +103,8 @@ def quantify_uptake(inputs: QuantifyUptakeInputs, config: QuantifyUptakeConfig,
     formats.write_json(outputs.uptake, _summary(scene, reference, why, person))
     write_rows(outputs.measurements, rows)
     return QuantifyUptakeReport(n_regions=len(scene.seeds), suv_scale=facts["suv_bw_scale"],
-                                liver=why or f"mean SUV {reference.mean:.2f}" if reference else why,
-                                threshold_percist_suv=reference and round(reference.threshold, 3))
+                                liver=f"mean SUV {reference.mean:.2f}" if reference else why,
+                                threshold_percist_suv=round(reference.threshold, 3) if reference else None)
 
 
 # What is given

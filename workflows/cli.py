@@ -58,9 +58,10 @@ def run(scans: Path, out: Path, /, *, recipe: str = "aorta", participant_label: 
     """
     from workflows.recipe import STAGES, named
 
-    if until and until not in STAGES:
-        raise BadSettings("unknown_stage", f"--until {until}: no such stage", f"one of {', '.join(STAGES)}")
     settings = named(recipe, set_ or [])
+    stages = STAGES[settings.line]
+    if until and until not in stages:
+        raise BadSettings("unknown_stage", f"--until {until}: no such stage", f"one of {', '.join(stages)}")
     if accept:
         settings = settings.but(ingest=settings.ingest.but(accept=intake.checked(accept)))
     files = dict(_pair(text) for text in use or [])

@@ -2,16 +2,18 @@
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ruamel.yaml import YAML
 
 from pipeline.dose import DoseConfig
 from pipeline.extract_surface import ExtractSurfaceConfig
+from pipeline.fit_diffusion import FitDiffusionConfig
 from pipeline.ingest import IngestConfig
 from pipeline.intervene import InterveneConfig
 from pipeline.measure import MeasureConfig
 from pipeline.mesh import MeshConfig
+from pipeline.quantify_uptake import QuantifyUptakeConfig
 from pipeline.report import ReportConfig
 from pipeline.segment import SegmentConfig
 from pipeline.simulate_flow import SimulateFlowConfig
@@ -28,11 +30,15 @@ class Recipe(Config):
     """Settings of every stage.
 
     mesh_coarse is the second, coarser mesh, on which the flow is solved for the
-    interval of each number; intervene is for variants.
+    interval of each number; intervene is for variants. `line` says which stages
+    run: those of an artery, of uptake on PET, or of diffusion.
     """
 
     summary: str = ""
+    line: Literal["vessel", "uptake", "diffusion"] = "vessel"
     ingest: IngestConfig = IngestConfig()
+    ingest_ct: IngestConfig = IngestConfig(modality=("CT",), prefer_contrast=False)
+    """Of the CT beside a PET."""
     segment: SegmentConfig = SegmentConfig()
     extract_surface: ExtractSurfaceConfig = ExtractSurfaceConfig()
     trace_centrelines: TraceCentrelinesConfig = TraceCentrelinesConfig()
@@ -41,13 +47,20 @@ class Recipe(Config):
     simulate_flow: SimulateFlowConfig = SimulateFlowConfig()
     simulate_tissue: SimulateTissueConfig = SimulateTissueConfig()
     dose: DoseConfig = DoseConfig()
+    quantify_uptake: QuantifyUptakeConfig = QuantifyUptakeConfig()
+    fit_diffusion: FitDiffusionConfig = FitDiffusionConfig()
     intervene: InterveneConfig = InterveneConfig()
     measure: MeasureConfig = MeasureConfig()
     report: ReportConfig = ReportConfig()
 
 
-STAGES = ("ingest", "segment", "extract_surface", "trace_centrelines", "mesh", "mesh_coarse", "simulate_flow",
-          "simulate_flow_coarse", "simulate_tissue", "dose", "measure", "report")
+STAGES = {
+    "vessel": ("ingest", "segment", "extract_surface", "trace_centrelines", "mesh", "mesh_coarse", "simulate_flow",
+               "simulate_flow_coarse", "simulate_tissue", "dose", "measure", "report"),
+    "uptake": ("ingest", "ingest_ct", "quantify_uptake", "measure", "report"),
+    "diffusion": ("ingest", "fit_diffusion", "measure", "report"),
+}
+"""Folders of the stages of each line, in order."""
 
 
 def names() -> list[str]:

@@ -24,7 +24,7 @@ from pipeline.stage import tell
 from pipeline.table import read_rows, write_rows
 from pipeline.trace_centrelines import TraceCentrelinesInputs, trace_centrelines
 from solvers.errors import BadInput
-from workflows import settings
+from workflows import images, settings
 from workflows.case import Case
 from workflows.intake import key_file
 from workflows.line import Line, StageFailed
@@ -64,12 +64,29 @@ class Twin:
 
 def build(case: Case, recipe: Recipe, line: Line) -> dict[str, StageFailed]:
     """One case from the scan to its report, with its variants; those that failed, by name."""
+    if recipe.line != "vessel":
+        _measured(case, recipe, line)
+        return {}
     base = baseline(case, recipe, line)
     if not case.variants:
-        line.run(report, inputs_of(line.home), page_settings(case, recipe), "report")
-        show(line.home, {"measurements.csv": base.rows, "report.html": line.home / "report" / "report.html"})
+        _told(case, recipe, line, base.rows)
         return {}
     return _compare(case, recipe, line, base)
+
+
+def _measured(case: Case, recipe: Recipe, line: Line) -> None:
+    """A case whose results are read off its images."""
+    if case.variants:
+        raise BadInput("no_variants", f"a case of the line {recipe.line!r} has no variants", "a case with a vessel",
+                       "Run SCANS with --recipe aorta first.")
+    rows = images.LINES[recipe.line](case, recipe, line)
+    _told(case, recipe, line, line.run(measure, rows, identity(case, recipe), "measure").measurements)
+
+
+def _told(case: Case, recipe: Recipe, line: Line, rows: Path) -> None:
+    """The page of a case without variants, and its results where a person looks first."""
+    line.run(report, inputs_of(line.home), page_settings(case, recipe), "report")
+    show(line.home, {"measurements.csv": rows, "report.html": line.home / "report" / "report.html"})
 
 
 def baseline(case: Case, recipe: Recipe, line: Line) -> Twin:

@@ -8,7 +8,8 @@ from typing import Any
 from pipeline.stage import Files, read_record
 
 ORDER = ("ingest", "segment", "extract_surface", "trace_centrelines", "intervene", "mesh", "mesh_coarse",
-         "simulate_flow", "simulate_flow_coarse", "simulate_tissue", "dose", "measure")
+         "simulate_flow", "simulate_flow_coarse", "simulate_tissue", "dose", "ingest_ct", "quantify_uptake",
+         "fit_diffusion", "measure")
 KEPT = ("stage", "key", "version", "settings", "code", "libraries", "sources", "seed", "used")
 
 
@@ -28,6 +29,12 @@ class CaseFiles(Files):
     outlets: Path | None = None
     tissue: Path | None = None
     dose_curves: Path | None = None
+    suv: Path | None = None
+    uptake: Path | None = None
+    uptake_regions: Path | None = None
+    ct: Path | None = None
+    fa: Path | None = None
+    v1: Path | None = None
     measurements: Path | None = None
 
 
@@ -45,6 +52,12 @@ PLACES: dict[str, tuple[str, ...]] = {
     "outlets": ("simulate_flow/outlets.json",),
     "tissue": ("simulate_tissue/wall.vtu",),
     "dose_curves": ("dose/curves.csv",),
+    "suv": ("quantify_uptake/suv.nii.gz",),
+    "uptake": ("quantify_uptake/uptake.json",),
+    "uptake_regions": ("quantify_uptake/regions.nii.gz",),
+    "ct": ("ingest_ct/volume.nii.gz",),
+    "fa": ("fit_diffusion/fa.nii.gz",),
+    "v1": ("fit_diffusion/v1.nii.gz",),
     "measurements": ("measure/measurements.csv",),
 }
 """Role to its place below the folder of a case or variant; the first that exists."""

@@ -13,11 +13,12 @@ from pipeline.formats import read_json, read_lesions, read_tree
 from pipeline.report import web
 from pipeline.report.charts import COLOURS, DASHES, Chart, Line
 from pipeline.report.cohort import document
+from pipeline.report.diffusion import diffusion_html
 from pipeline.report.files import CaseFiles, in_order
 from pipeline.report.models import models_html
 from pipeline.report.pullback import Pullback, pullbacks
 from pipeline.report.scene import Case, as_script, scene
-from pipeline.report.slices import slices
+from pipeline.report.slices import figures, slices
 from pipeline.report.tables import (
     cell_html,
     interval_html,
@@ -31,6 +32,7 @@ from pipeline.report.tables import (
     value_html,
     words,
 )
+from pipeline.report.uptake import uptake_html
 from pipeline.table import Row, read_rows
 from solvers.units import MMHG
 
@@ -72,10 +74,13 @@ def case_page(files: CaseFiles, variants: Mapping[str, CaseFiles], records: Path
     sidecar = read_json(files.sidecar) if files.sidecar else {}
     known = read_json(records) if records else {"stages": {}, "variants": {}}
     notes = _warnings(rows, changed, sidecar)
-    data = _scene(files, variants, bool(sidecar.get("anatomical", False)))
+    anatomical = bool(sidecar.get("anatomical", False))
+    data = _scene(files, variants, anatomical)
     made = [
         ("Findings", _headlines(rows)),
         ("Scan", _scan(files, sidecar)),
+        ("Uptake", uptake_html(files, rows, anatomical)),
+        ("Diffusion", diffusion_html(files, rows, anatomical)),
         ("Vessel in 3D", _viewer(data)),
         ("Lesions", _lesions(files, rows)),
         ("Models side by side", models_html(rows, changed)),
@@ -246,17 +251,14 @@ def _difference(statistic: str) -> str:
 
 
 def _scan(files: CaseFiles, sidecar: Mapping[str, Any]) -> str:
-    if files.volume is None:
+    if files.volume is None or files.suv is not None or files.fa is not None:
         return ""
     through = _tightest(files)
     pictures = slices(files.volume, files.lumen, files.labels, through, bool(sidecar.get("anatomical", False)),
                       sidecar.get("modality") == "CT")
-    figures = "".join(f'<figure><img alt="{escape(s.caption)} with the edge of the lumen" '
-                      f'src="data:image/png;base64,{s.png}"><figcaption>{escape(s.caption)}</figcaption></figure>'
-                      for s in pictures)
     edge = " The line is the edge of the lumen." if files.lumen or files.labels else ""
     at = "through the tightest place" if through is not None else "through the middle of the lumen"
-    return f'<p class="note">Three planes {at}.{edge}</p><div class="slices">{figures}</div>'
+    return f'<p class="note">Three planes {at}.{edge}</p>{figures(pictures, "edge of the lumen")}'
 
 
 def _tightest(files: CaseFiles) -> np.ndarray | None:

@@ -2,7 +2,9 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +41,23 @@ def slices(volume: Path, lumen: Path | None, labels: Path | None, through: np.nd
     level = _level(lumen, labels)
     point = _middle(level or image) if through is None else through
     window = CT_WINDOW if is_ct else _window(image)
+    return planes(image, level, point, window, anatomical)
+
+
+def planes(image: Volume, level: Volume | None, point: np.ndarray, window: tuple[float, float],
+           anatomical: bool) -> list[Slice]:
+    """Three planes of `image` through `point` (LPS mm) with the line where `level` is zero.
+
+    image: grey (i, j, k), black to white over `window`, or colours from 0 to 1, (i, j, k, 3).
+    """
     return [_slice(image, level, point, window, axis, anatomical) for axis in _axes(image)]
+
+
+def figures(pictures: Sequence[Slice], what: str) -> str:
+    """Pictures side by side, each described for those who do not see it."""
+    inside = "".join(f'<figure><img alt="{escape(s.caption)}: {escape(what)}" src="data:image/png;base64,{s.png}">'
+                     f"<figcaption>{escape(s.caption)}</figcaption></figure>" for s in pictures)
+    return f'<div class="slices">{inside}</div>'
 
 
 def _level(lumen: Path | None, labels: Path | None) -> Volume | None:
@@ -85,7 +103,7 @@ def patient_axes(image: Volume) -> list[int]:
 def _slice(image: Volume, level: Volume | None, point: np.ndarray, window: tuple[float, float], axis: int,
            anatomical: bool) -> Slice:
     runs = patient_axes(image)
-    shape = np.array(image.values.shape)
+    shape = np.array(image.values.shape[:3])
     at = int(np.clip(np.rint(image.index(point[None])[0][axis]), 0, shape[axis] - 1))
     right, down = _layout(runs, axis)
     plane = np.moveaxis(image.values, (down, right), (0, 1))

@@ -41,13 +41,30 @@ LABELS = {
     "concentration": "Concentration",
     "auc": "Area under the concentration curve",
     "volume": "Volume",
+    "mtv": "Metabolic tumour volume",
+    "tlg": "Total lesion glycolysis",
+    "suv_max": "SUV, maximum",
+    "suv_mean": "SUV, mean",
+    "suv_peak": "SUV, peak (sphere of 1 mL)",
+    "sul_peak": "SUL, peak",
+    "sul_peak_over_threshold": "SUL peak over the PERCIST threshold",
+    "liver_suv": "SUV of the liver",
+    "percist_threshold": "PERCIST threshold, SUV",
+    "percist_threshold_sul": "PERCIST threshold, SUL",
+    "n_regions": "Regions",
+    "ct_number": "CT number",
+    "fa": "Fractional anisotropy",
+    "md": "Mean diffusivity",
 }
 STATISTICS = {"p99": "99th percentile", "p95": "95th percentile", "p01": "1st percentile", "p98": "98th percentile",
               "max": "maximum", "min": "minimum", "mean": "mean", "peak": "peak", "value": "", "median": "median",
               "difference": "difference to baseline", "auc": "area under the curve", "cmax": "maximum",
-              "tmax": "time of the maximum", "10_to_20_mm": "10 to 20 mm behind"}
+              "sd": "standard deviation", "suv_2.5": "SUV 2.5", "suv_4": "SUV 4", "percist": "PERCIST",
+              "max_41_percent": "41 % of the maximum", "tmax": "time of the maximum",
+              "10_to_20_mm": "10 to 20 mm behind"}
 UNITS = {"1": "", "-": "", "percent": "%", "mm2": "mm²", "mm^2": "mm²", "m2": "m²", "m^2": "m²", "m3/s": "m³/s",
-         "m^3/s": "m³/s", "mL/s": "mL/s", "mg*h/L": "mg·h/L", "mg.h/L": "mg·h/L", "degC": "°C", "um": "µm"}
+         "m^3/s": "m³/s", "mL/s": "mL/s", "mg*h/L": "mg·h/L", "mg.h/L": "mg·h/L", "degC": "°C", "um": "µm",
+         "mm2/s": "mm²/s"}
 QUALITY = {"ok": "", "screening": "screening only", "not_resolved": "not resolved", "refused": "refused"}
 MODELS = {"": "3D", "_pulse_wave": "1D pulse waves", "_network": "0D network"}
 """What ends the names of a model's measures, to the model; the fullest first."""

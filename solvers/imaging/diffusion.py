@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from solvers.errors import BadInput, MissingTool
+from solvers.errors import BadInput
 
 LEAST_WEIGHTED = 50.0
 """b-values below this count as none, s/mm^2."""
+VOXELS_AT_ONCE = 50_000
 
 
 @dataclass(frozen=True)
@@ -88,22 +89,46 @@ def select(gradients: Gradients, highest_b: float) -> np.ndarray:
 def solve(signal: np.ndarray, mask: np.ndarray, gradients: Gradients) -> Tensors:
     """Tensors by weighted linear least squares on the logarithm; signal (i, j, k, n), mask (i, j, k).
 
-    Raises MissingTool without dipy, BadInput where the weightings do not suffice.
+    The weights are the squared signals of an unweighted fit before. Eigenvalues
+    below zero, which noise makes, count as zero. Raises BadInput where the
+    weightings do not suffice.
     """
-    try:
-        from dipy.core.gradients import gradient_table
-        from dipy.reconst.dti import TensorModel
-    except ImportError as error:
-        raise MissingTool("no_dipy", "dipy is not installed", "dipy", 'pip install "anatwin[diffusion]"') from error
     checked(gradients, signal.shape[-1])
-    table = gradient_table(gradients.b_values, bvecs=gradients.directions, b0_threshold=LEAST_WEIGHTED)
+    design = _design(gradients)
     inside = np.asarray(signal[mask], float)
-    fit = TensorModel(table, fit_method="WLS", return_S0_hat=True).fit(inside)
-    expected = fit.predict(table, S0=fit.S0_hat)
-    free = max(1, inside.shape[1] - 7)
-    spread = np.sqrt(((inside - expected) ** 2).sum(axis=1) / free)
-    return Tensors(_whole(fit.fa, mask), _whole(fit.md, mask), _whole(fit.evecs[..., 0], mask),
-                   _whole(spread / np.maximum(fit.S0_hat, 1e-12), mask))
+    lowest = np.min(inside, where=inside > 0, initial=max(1e-6, float(inside.max(initial=0.0))))
+    parts = np.array_split(np.maximum(inside, lowest), 1 + len(inside) // VOXELS_AT_ONCE)
+    fitted = np.concatenate([_fit(part, design) for part in parts])
+    values, vectors = np.linalg.eigh(_tensors(fitted))
+    values = np.maximum(values, 0.0)
+    plain = np.exp(fitted[:, 6])
+    expected = np.exp(fitted @ design.T)
+    spread = np.sqrt(((inside - expected) ** 2).sum(axis=1) / max(1, inside.shape[1] - 7))
+    return Tensors(_whole(anisotropy(values), mask), _whole(values.mean(axis=1), mask),
+                   _whole(vectors[:, :, 2], mask), _whole(spread / plain, mask))
+
+
+def _design(gradients: Gradients) -> np.ndarray:
+    """The logarithm of the signal is this (n, 7) times the tensor's xx, yy, zz, xy, xz, yz and log S0."""
+    twice = np.array([1, 1, 1, 2, 2, 2])
+    return np.column_stack([-gradients.b_values[:, None] * twice * _products(gradients.directions),
+                            np.ones(len(gradients.b_values))])
+
+
+def _fit(signal: np.ndarray, design: np.ndarray) -> np.ndarray:
+    """The seven unknowns of each voxel, (m, 7), for signals (m, n) above zero."""
+    scale = np.r_[np.full(6, 1e-3), 1.0]  # near one, so that the normal equations are well conditioned
+    columns, logs = design * scale, np.log(signal)
+    before = logs @ np.linalg.pinv(columns).T @ columns.T
+    weights = np.exp(2 * (before - before.max(axis=1, keepdims=True)))
+    pairs = (columns[:, :, None] * columns[:, None, :]).reshape(len(columns), -1)
+    normal = (weights @ pairs).reshape(-1, 7, 7)
+    return np.linalg.solve(normal, ((weights * logs) @ columns)[..., None])[..., 0] * scale
+
+
+def _tensors(fitted: np.ndarray) -> np.ndarray:
+    """(m, 3, 3) of the first six unknowns."""
+    return fitted[:, [0, 3, 4, 3, 1, 5, 4, 5, 2]].reshape(-1, 3, 3)
 
 
 def _whole(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -116,5 +141,5 @@ def _whole(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def anisotropy(eigenvalues: np.ndarray) -> np.ndarray:
     """Fractional anisotropy of tensors with these eigenvalues (..., 3)."""
     values = np.asarray(eigenvalues, float)
-    apart = values - values.mean(axis=-1, keepdims=True)
-    return np.sqrt(1.5 * (apart**2).sum(axis=-1) / (values**2).sum(axis=-1))
+    apart, size = values - values.mean(axis=-1, keepdims=True), (values**2).sum(axis=-1)
+    return np.sqrt(1.5 * np.divide((apart**2).sum(axis=-1), size, out=np.zeros_like(size), where=size > 0))

@@ -57,7 +57,7 @@ def rows_of(home: Path) -> dict[tuple[str, str, str, str], object]:
 
 
 def test_every_stage_left_its_record(home):
-    assert [s for s in STAGES if not (home / s / "record.json").is_file()] == []
+    assert [s for s in STAGES["vessel"] if not (home / s / "record.json").is_file()] == []
     assert json.loads((home / "case.json").read_text())["status"] == "ok"
     assert (home / "report.html").stat().st_size > 100_000
 
