@@ -23,7 +23,7 @@ from solvers.randomness import rng
 CENTRE = (0.0, 8.0, 60.0)
 PET = Grid((60, 48, 40), (4.0, 4.0, 4.0), CENTRE)
 CT = Grid((120, 96, 40), (2.0, 2.0, 4.0), CENTRE)
-FINER = 4
+FINER = 2
 BLUR = 5.0 / 2.3548  # mm, standard deviation for 5 mm full width at half maximum
 NOISE = 0.025  # of the local uptake, one standard deviation
 

@@ -81,9 +81,9 @@ def test_percist_takes_its_threshold_from_the_liver(oncology: Path) -> None:
 
 
 def test_the_ct_lies_on_the_pet(oncology: Path) -> None:
-    """The inner lesion is of soft tissue in fat and bowel: a CT out of place would not show it."""
+    """A lesion is soft tissue in fat: a CT out of place by its size would show -95 HU."""
     rows = rows_of(oncology)
-    assert rows["U3", "ct_number", "suv_2.5"].value == pytest.approx(45.0, abs=5.0)
+    assert rows["U3", "ct_number", "suv_2.5"].value == pytest.approx(45.0, abs=8.0)
 
 
 def test_the_page_shows_what_was_measured(oncology: Path, brain: Path) -> None:

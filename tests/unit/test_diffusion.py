@@ -1,4 +1,4 @@
-"""Diffusion tensors: known ones come back, in the patient's frame however the image lies, and as another program has them."""
+"""Diffusion tensors: known ones come back, in the patient's frame however the image lies; another program agrees."""
 
 import numpy as np
 import pytest

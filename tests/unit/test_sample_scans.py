@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline import formats
+from sample_scans import diffusion, make, pet_ct
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,15 @@ def test_a_seed_gives_the_same_bytes(maker: ModuleType, tmp_path: Path) -> None:
     assert [n for n in first if first[n] != second[n]] == []
     maker.make(8, tmp_path / "c" / "scan", tmp_path / "c" / "truth", size="small")
     assert files(tmp_path / "c")["truth/mask.nii.gz"] != first["truth/mask.nii.gz"]
+
+
+@pytest.mark.parametrize(("name", "module", "seed"), [("trunk_pet_ct", pet_ct, make.PET_SEED),
+                                                      ("brain_dwi", diffusion, make.DIFFUSION_SEED)])
+def test_the_images_that_travel_are_what_their_makers_make(
+        samples: Path, tmp_path: Path, name: str, module: ModuleType, seed: int) -> None:
+    module.make(seed, tmp_path / name, tmp_path / f"{name}_truth")
+    for folder in (name, f"{name}_truth"):
+        assert files(tmp_path / folder) == files(samples / folder)
 
 
 @pytest.mark.parametrize("name", ["aorta_ct", "aorta_mra"])
