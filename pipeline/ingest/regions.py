@@ -57,7 +57,7 @@ def _vocabulary() -> set[str]:
     from solvers.library.anatomy import structures
 
     known = [*structures(), *(s.display.lower() for s in structures().values())]
-    return _WORDS | {w for name in known for w in re.split(r"[^a-z0-9]+", name) if len(w) > 1}
+    return _WORDS | {w for name in known for w in re.split(r"[^a-z0-9]+", name) if len(w) > 1} - {"of", "the", "and"}
 
 
 def refers_to(data: Dataset) -> tuple[list[str], str]:
