@@ -117,6 +117,21 @@ def compare(case: Path, variants: Path, /, *, jobs: int = 2,
 
 
 @app.command
+def export(case: Path, /) -> int:
+    """A case for other programs: DICOM segmentation, DICOM measurement report (TID 1500), 3D Slicer's .seg.nrrd.
+
+    Parameters
+    ----------
+    case
+        The folder of one case that `anatwin run` made, as OUT/sub-01; the files go to its folder export.
+    """
+    from workflows import exchange
+
+    print("\n".join(str(path) for path in exchange.export_case(case).paths().values()))
+    return 0
+
+
+@app.command
 def status(out: Path, /) -> int:
     """Who is done, who failed, where and why."""
     print(cohort.show_status(out))

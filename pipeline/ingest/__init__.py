@@ -160,7 +160,7 @@ def _write(one: Series, found: Index, volume: Path, beside: Path, scratch: Path,
         values, n_odd = _decode(one, found, scratch, reader)
         facts = sidecar.content(one, values, found.heads, n_odd)
     if not has_key:
-        facts |= {"slice_ids": [], "frame_of_reference": ""}
+        facts |= {"slice_ids": [], "frame_of_reference": "", "study_id": "", "series_id": ""}
     assert one.affine is not None
     formats.write_volume(volume, Volume(values, one.affine))
     _write_json(beside, facts)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.ingest import suv
+from pipeline.ingest.codecs import plain_uid
 from pipeline.ingest.series import Head, Series
 
 _PHASES = ("arterial", "portal", "venous", "delayed", "native")
@@ -36,6 +37,8 @@ def content(series: Series, values: np.ndarray, heads: Sequence[Head], n_not_fin
         "resampled": series.shifts is not None,
         "times_ms": list(series.times_ms), "echo_time_ms": _echo(series),
         "frame_of_reference": facts.get("frame_of_reference", ""), "slice_ids": _slice_ids(series, heads),
+        "study_id": facts.get("study", ""), "series_id": facts.get("series", ""),
+        "sop_class": facts["sop_class"] if plain_uid(facts.get("sop_class", "")) == facts.get("sop_class") else "",
         "slice_residual_mm": round(series.residual_mm, 5),
         "values": {"lowest": float(values.min()), "highest": float(values.max())},
     }
