@@ -132,6 +132,57 @@ def export(case: Path, /) -> int:
 
 
 @app.command
+def push(what: Path, archive: str, /, *, restore: Path | None = None) -> int:
+    """Store a case's segmentation and report, or any DICOM files, in an archive (PACS).
+
+    Parameters
+    ----------
+    what
+        The folder of a case that `anatwin run` made, or a DICOM file, or a folder of such.
+    archive
+        https://HOST/dicom-web, or dicom://TITLE@HOST:PORT. USER:PASSWORD, if needed, in ANATWIN_PACS_AUTH.
+    restore
+        The case's scan. Its own UIDs and its patient take the place of the hashed ones, so that the archive files the
+        results beside the images. Without it nothing that identifies is sent.
+    """
+    from workflows import exchange
+
+    print(f"{exchange.push(what, archive, restore)} stored")
+    return 0
+
+
+@app.command
+def pull(archive: str, out: Path, /, *, patient_id: str = "", study: str = "", series: str = "", modality: str = "",
+         move_port: int = 0) -> int:
+    """Fetch series from an archive (PACS) into OUT, as it holds them: with names. `anatwin run` takes those out.
+
+    Parameters
+    ----------
+    archive
+        https://HOST/dicom-web, or dicom://TITLE@HOST:PORT. USER:PASSWORD, if needed, in ANATWIN_PACS_AUTH.
+    out
+        Where the DICOM files go, a folder for each series.
+    patient_id
+        Whose; this or a study must be named.
+    study
+        StudyInstanceUID.
+    series
+        SeriesInstanceUID.
+    modality
+        As CT.
+    move_port
+        Ask by C-MOVE, and take the images on this port (the archive must know the title ANATWIN); else by C-GET.
+    """
+    from workflows import archive as archives
+
+    _writable(out)
+    asked = archives.Query(patient_id, study, series, modality)
+    for one, n in archives.pull(asked, archives.connect(archive, move_port), out):
+        print(f"{one.modality or 'series'}: {n} files")
+    return 0
+
+
+@app.command
 def status(out: Path, /) -> int:
     """Who is done, who failed, where and why."""
     print(cohort.show_status(out))

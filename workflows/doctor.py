@@ -28,6 +28,9 @@ _MODULES = [
     ("mmgpy", "mesh optimisation", "pip install mmgpy", True),
     ("imagecodecs", "compressed DICOM", "pip install imagecodecs", True),
     ("SimpleITK", "images", "pip install SimpleITK", True),
+    ("highdicom", "export: DICOM segmentation and report", "pip install highdicom", True),
+    ("pynetdicom", "push and pull by C-STORE, C-FIND, C-GET, C-MOVE", "pip install pynetdicom", True),
+    ("dicomweb_client", "push and pull by DICOMweb", "pip install dicomweb-client", True),
     ("svzerod", "the 0D peer that tests compare with", "pip install svzerod", False),
 ]
 

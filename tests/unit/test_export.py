@@ -1,6 +1,5 @@
 """What leaves for other programs, read again by programs that are not ours: the same voxels, places and numbers."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +19,9 @@ from pipeline.table import Row, write_rows
 from solvers.errors import BadInput
 from solvers.geometry.volume import Volume
 from solvers.library import anatomy
+from tests.drawn_labels import NAMES, drawn, mask, voxels, write
 
 KEY = "11" * 32
-NAMES = ("arterial_lumen", "kidney_left", "arterial_calcification")
 LESION = Row(stage="trace_centrelines", region="iliac_artery_left", lesion="L1", statistic="min")
 ROWS = [LESION.but(measure="minimal_diameter", value=3.9, unit="mm", low=3.5, high=4.2, level=0.683),
         LESION.but(measure="percent_diameter_stenosis", value=60.7, unit="%", statistic="max"),
@@ -41,7 +40,7 @@ class Made:
     report: dict
 
     def mask(self, name: str) -> np.ndarray:
-        return self.labels.values == anatomy.structure(name).index
+        return mask(self.labels, name)
 
     @property
     def seg(self) -> highdicom.seg.Segmentation:
@@ -52,24 +51,8 @@ class Made:
         return highdicom.sr.srread(self.files.report)
 
 
-def drawn(affine: np.ndarray, size: tuple[int, ...]) -> Volume:
-    """Three labels without any symmetry; one touches the first slice, one the last corner."""
-    values = np.zeros(size, np.uint8)
-    for name, start, stop in zip(NAMES, ((0.1, 0.3, 0.0), (0.6, 0.2, 0.4), (0.9, 0.9, 0.9)),
-                                 ((0.4, 0.45, 0.7), (0.65, 0.8, 0.5), (1.0, 1.0, 1.0)), strict=True):
-        box = tuple(slice(int(a * n), int(np.ceil(b * n))) for a, b, n in zip(start, stop, size, strict=True))
-        values[box] = anatomy.structure(name).index
-        values[box][::2, 1::3, 1:-1:2] = 0
-    return Volume(values, affine)
-
-
 def exported(home: Path, image: IngestOutputs, scan: Path, labels: Volume) -> Made:
-    (home / "given").mkdir(parents=True)
-    formats.write_volume(home / "given/labels.nii.gz", labels)
-    with (home / "given/labels.tsv").open("w", newline="") as file:
-        writer = csv.writer(file, delimiter="\t")
-        writer.writerows([("index", "name", "colour"), *((s.index, s.name, s.colour)
-                                                         for s in map(anatomy.structure, NAMES))])
+    write(home / "given", labels)
     write_rows(home / "given/rows.csv", ROWS)
     files = run(export, ExportInputs(volume=image.volume, sidecar=image.sidecar, labels=home / "given/labels.nii.gz",
                                      table=home / "given/labels.tsv", measurements=home / "given/rows.csv"),
@@ -101,12 +84,6 @@ def oblique(tmp_path_factory: pytest.TempPathFactory) -> Made:
                 IngestConfig(modality=("CT", "MR")), home / "ingest")
     volume = formats.read_volume(image.volume)
     return exported(home, image, home / "scan", drawn(volume.affine, volume.values.shape))
-
-
-def voxels(values: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Sorted centres of the set voxels, mm, (n, 3)."""
-    at = np.argwhere(values) @ affine[:3, :3].T + affine[:3, 3]
-    return at[np.lexsort(np.round(at, 2).T)]
 
 
 @pytest.mark.parametrize("which", ["made", "oblique"])
