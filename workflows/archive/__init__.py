@@ -11,7 +11,7 @@ followed by ingest, which takes the names out.
 from collections.abc import Sequence
 from pathlib import Path
 
-from workflows.archive.query import Archive, Query, Series
+from workflows.archive.query import Archive, Query, Series, refused
 
 __all__ = ["Archive", "Query", "Series", "connect", "pull", "push"]
 
@@ -35,4 +35,11 @@ def push(files: Sequence[Path], archive: Archive) -> int:
 def pull(query: Query, archive: Archive, folder: Path) -> list[tuple[Series, int]]:
     """Every matching series into `folder`, one sub-folder each; the series with how many files came."""
     found = archive.find(query.checked())
-    return [(one, archive.get(one, folder / f"{n:04d}")) for n, one in enumerate(found)]
+    return [(one, _fetched(one, archive, folder / f"{n:04d}")) for n, one in enumerate(found)]
+
+
+def _fetched(one: Series, archive: Archive, folder: Path) -> int:
+    n = archive.get(one, folder)
+    if not n:
+        raise refused("to send a series", "nothing came")
+    return n

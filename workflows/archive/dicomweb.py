@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from dicomweb_client import DICOMwebClient
 from pydicom import Dataset, dcmread
 
+from solvers.errors import BadInput
 from workflows.archive import query as asked
 from workflows.archive.query import Query, Series
 
@@ -29,6 +31,8 @@ class DicomWeb:
     def at(cls, url: str) -> "DicomWeb":
         """USER:PASSWORD, if needed, in the environment variable ANATWIN_PACS_AUTH."""
         secret = asked.credentials()
+        if secret and not url.startswith("https://") and urlsplit(url).hostname not in _HERE:
+            raise BadInput("unsafe_address", "a password would be sent in the clear", "an https:// address")
         token = base64.b64encode(secret.encode()).decode()
         headers = {"Authorization": f"Basic {token}"} if secret else {}
         return cls(url, DICOMwebClient(url, headers=headers, timeout=TIMEOUT))
@@ -55,6 +59,7 @@ class DicomWeb:
                     raise asked.refused("to store", f"reason {reason:#06x}")
 
 
+_HERE = ("localhost", "127.0.0.1", "::1")
 _AS_STORED = (("application/dicom", "*"),)
 
 

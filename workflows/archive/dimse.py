@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset, dcmread
-from pynetdicom import AE, StoragePresentationContexts, build_role, evt
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, StoragePresentationContexts, build_role, evt
 from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
@@ -22,8 +22,6 @@ from workflows.archive.query import Query, Series
 
 TITLE = "ANATWIN"
 _ADDRESS = re.compile(r"dicom://(?P<title>[\x21-\x3f\x41-\x5b\x5d-\x7e]{1,16})@(?P<host>[^:/@]+):(?P<port>\d{1,5})/?")
-_MAX_CONTEXTS = 126
-"""An association proposes at most 128; two are kept for the query."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Dimse:
                 _check(link.send_c_store(dcmread(path)), "to store")
 
     def _get(self, wanted: Dataset, kept: "_Kept") -> None:
-        storage = [c.abstract_syntax for c in StoragePresentationContexts[:_MAX_CONTEXTS]]
+        storage = [c.abstract_syntax for c in StoragePresentationContexts]
         roles = [build_role(kind, scp_role=True) for kind in storage]
         with self._associated([StudyRootQueryRetrieveInformationModelGet, *storage], kept, roles) as link:
             for status, _ in link.send_c_get(wanted, StudyRootQueryRetrieveInformationModelGet):
@@ -72,7 +70,8 @@ class Dimse:
 
     def _move(self, wanted: Dataset, kept: "_Kept") -> None:
         taker = AE(ae_title=TITLE)
-        taker.supported_contexts = StoragePresentationContexts
+        for kind in StoragePresentationContexts:
+            taker.add_supported_context(kind.abstract_syntax, ALL_TRANSFER_SYNTAXES)
         taker.require_calling_aet = [self.title]
         server = taker.start_server((self._facing(), self.move_port), block=False,
                                     evt_handlers=[(evt.EVT_C_STORE, kept.take)])
@@ -154,9 +153,11 @@ def _head(path: Path) -> Dataset:
 
 
 def _check(status: Dataset, what: str) -> None:
-    """Success, pending and warnings pass; PS3.7 annex C."""
+    """Success, pending and warnings pass, unless an instance was lost; PS3.7 annex C."""
     code = status.get("Status")
     if code is None:
         raise asked.refused(what, "the connection ended")
+    if status.get("NumberOfFailedSuboperations"):
+        raise asked.refused(what, f"{status.NumberOfFailedSuboperations} instances were lost")
     if not (code in (0x0000, 0xFF00, 0xFF01, 0x0001) or 0xB000 <= code <= 0xBFFF):
         raise asked.refused(what, f"status {code:#06x}")
