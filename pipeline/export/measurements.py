@@ -1,6 +1,7 @@
 """Volumes of segments and numbers of lesions as a measurement report (PS3.16 TID 1500)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from highdicom.seg import Segmentation
 from highdicom.sr import (
@@ -26,6 +27,7 @@ from pipeline.export.segmentation import NAME, Label, Maker, mark
 from pipeline.export.source import Source
 from pipeline.table import Row
 
+Group = MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
 PROCEDURES = {"CT": codes.LN.CTUnspecifiedBodyRegion, "MR": codes.LN.MRIUnspecifiedBodyRegion}
 
 
@@ -39,7 +41,7 @@ def report(volumes_ml: Sequence[float], present: Sequence[Label], rows: Sequence
            source: Source, maker: Maker) -> ComprehensiveSR:
     """volumes_ml: of the segments in order. rows: as `writable` leaves them."""
     how = AlgorithmIdentification(name=NAME, version=maker.version)
-    groups = [_segment(n, one, volume, seg, source, how) for n, (one, volume) in enumerate(
+    groups: list[Group] = [_segment(n, one, volume, seg, source, how) for n, (one, volume) in enumerate(
         zip(present, volumes_ml, strict=True), start=1)]
     groups += [_lesion(name, [r for r in rows if r.lesion == name], how, maker)
                for name in sorted({r.lesion for r in rows})]
@@ -60,10 +62,10 @@ def _observer() -> ObserverContext:
 
 
 def _segment(number: int, one: Label, volume_ml: float, seg: Segmentation, source: Source,
-             how: AlgorithmIdentification) -> MeasurementsAndQualitativeEvaluations:
+             how: AlgorithmIdentification) -> Group:
     """The volume of a segment, beside a reference to it where the segmentation has sources."""
     described = seg.SegmentSequence[number - 1]
-    same = {"tracking_identifier": TrackingIdentifier(uid=described.TrackingUID, identifier=described.TrackingID),
+    same: dict[str, Any] = {"tracking_identifier": TrackingIdentifier(uid=described.TrackingUID, identifier=described.TrackingID),
             "finding_type": ours.structure(one.name), "finding_category": ours.category(one.name), "algorithm_id": how,
             "measurements": [Measurement(name=codes.SCT.Volume, value=volume_ml, unit=ours.UNITS["mL"])]}
     if not source.is_cited:

@@ -1,6 +1,7 @@
 """The label map as a DICOM segmentation (PS3.3 A.51), one segment a label, binary."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence
@@ -8,6 +9,7 @@ from highdicom.color import CIELabColor
 from highdicom.seg import Segmentation, SegmentDescription
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 from skimage.color import rgb2lab
 
 from pipeline.export import codes as ours
@@ -48,7 +50,7 @@ class Maker:
     version: str
     digest: str
 
-    def equipment(self, kind: str, number: int) -> dict[str, object]:
+    def equipment(self, kind: str, number: int) -> dict[str, Any]:
         """The series and equipment of a result of this `kind`."""
         return {"series_instance_uid": uids.of(kind, "series", self.digest), "series_number": number,
                 "sop_instance_uid": uids.of(kind, self.digest), "instance_number": 1, "manufacturer": NAME,
@@ -70,7 +72,7 @@ def segmentation(labels: Volume, present: list[Label], source: Source, is_drawn:
     return mark(made)
 
 
-def mark(made: Segmentation) -> Segmentation:
+def mark[T: Dataset](made: T) -> T:
     """Said in the file itself: the patient's identity was removed."""
     made.PatientIdentityRemoved, made.DeidentificationMethod = "YES", METHOD
     return made
@@ -90,9 +92,9 @@ def _described(number: int, one: Label, is_drawn: bool, maker: Maker) -> Segment
     return found
 
 
-def _coded(code: object) -> Dataset:
+def _coded(code: Code) -> Dataset:
     item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code[:3]  # type: ignore[index]
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
     return item
 
 

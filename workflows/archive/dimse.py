@@ -99,7 +99,7 @@ class Dimse:
         me.acse_timeout = me.connection_timeout = 10
         for one in contexts:
             me.add_requested_context(*(one if isinstance(one, tuple) else (one,)))
-        handlers = [(evt.EVT_C_STORE, kept.take)] if kept else []
+        handlers: list[Any] = [(evt.EVT_C_STORE, kept.take)] if kept else []
         link = me.associate(self.host, self.port, ae_title=self.title, ext_neg=list(roles), evt_handlers=handlers)
         if not link.is_established:
             why = "it rejected the association" if link.is_rejected else "no association"
