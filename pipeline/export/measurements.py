@@ -65,9 +65,10 @@ def _segment(number: int, one: Label, volume_ml: float, seg: Segmentation, sourc
              how: AlgorithmIdentification) -> Group:
     """The volume of a segment, beside a reference to it where the segmentation has sources."""
     described = seg.SegmentSequence[number - 1]
-    same: dict[str, Any] = {"tracking_identifier": TrackingIdentifier(uid=described.TrackingUID, identifier=described.TrackingID),
-            "finding_type": ours.structure(one.name), "finding_category": ours.category(one.name), "algorithm_id": how,
-            "measurements": [Measurement(name=codes.SCT.Volume, value=volume_ml, unit=ours.UNITS["mL"])]}
+    same: dict[str, Any] = {
+        "tracking_identifier": TrackingIdentifier(uid=described.TrackingUID, identifier=described.TrackingID),
+        "finding_type": ours.structure(one.name), "finding_category": ours.category(one.name), "algorithm_id": how,
+        "measurements": [Measurement(name=codes.SCT.Volume, value=volume_ml, unit=ours.UNITS["mL"])]}
     if not source.is_cited:
         return MeasurementsAndQualitativeEvaluations(**same)
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
