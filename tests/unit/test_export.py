@@ -125,7 +125,7 @@ def test_masks_by_cited_image_are_the_labels(made: Made) -> None:
 def test_segments_are_coded(made: Made) -> None:
     lumen, kidney, calcium = made.seg.SegmentSequence
     assert lumen.SegmentedPropertyTypeCodeSequence[0].CodeValue == "51114001"
-    assert lumen.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "123037004"
+    assert lumen.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "91723000"
     assert calcium.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "49755003"
     side = kidney.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence[0]
     assert (side.CodeValue, side.CodeMeaning) == ("7771000", "Left")
