@@ -87,6 +87,7 @@ def _lesion(name: str, rows: Sequence[Row], how: AlgorithmIdentification,
 
 
 def _number(row: Row) -> Measurement:
+    assert row.value is not None
     derivation: Code | None = ours.statistic(row.statistic)
     return Measurement(name=ours.measure(row.measure), value=row.value, unit=ours.UNITS[row.unit],
                        derivation=derivation)

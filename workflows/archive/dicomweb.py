@@ -73,6 +73,6 @@ def _told(url: str, what: str) -> Iterator[None]:
     try:
         yield
     except requests.HTTPError as error:
-        raise asked.refused(what, f"HTTP {error.response.status_code}") from error
+        raise asked.refused(what, f"HTTP {getattr(error.response, 'status_code', 'error')}") from error
     except requests.RequestException as error:
         raise asked.unreachable(url, type(error).__name__) from error

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydicom import Dataset, dcmread
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, StoragePresentationContexts, build_role, evt
-from pynetdicom.sop_class import (
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made when it is loaded
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
     StudyRootQueryRetrieveInformationModelMove,
@@ -62,7 +62,7 @@ class Dimse:
                 _check(link.send_c_store(dcmread(path)), "to store")
 
     def _get(self, wanted: Dataset, kept: "_Kept") -> None:
-        storage = [c.abstract_syntax for c in StoragePresentationContexts]
+        storage = [str(c.abstract_syntax) for c in StoragePresentationContexts]
         roles = [build_role(kind, scp_role=True) for kind in storage]
         with self._associated([StudyRootQueryRetrieveInformationModelGet, *storage], kept, roles) as link:
             for status, _ in link.send_c_get(wanted, StudyRootQueryRetrieveInformationModelGet):
@@ -71,7 +71,7 @@ class Dimse:
     def _move(self, wanted: Dataset, kept: "_Kept") -> None:
         taker = AE(ae_title=TITLE)
         for kind in StoragePresentationContexts:
-            taker.add_supported_context(kind.abstract_syntax, ALL_TRANSFER_SYNTAXES)
+            taker.add_supported_context(str(kind.abstract_syntax), ALL_TRANSFER_SYNTAXES)
         taker.require_calling_aet = [self.title]
         server = taker.start_server((self._facing(), self.move_port), block=False,
                                     evt_handlers=[(evt.EVT_C_STORE, kept.take)])
@@ -80,7 +80,8 @@ class Dimse:
                 for status, _ in link.send_c_move(wanted, TITLE, StudyRootQueryRetrieveInformationModelMove):
                     _check(status, "to send a series")
         finally:
-            server.shutdown()
+            if server is not None:
+                server.shutdown()
 
     def _facing(self) -> str:
         """The address of ours that faces the archive: nobody else is listened to. Nothing is sent."""
