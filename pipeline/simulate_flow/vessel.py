@@ -25,9 +25,8 @@ from solvers.geometry.sizing import locate
 
 MM = 1e-3
 MOST_CFL = 40.0
-"""Of a step, in the worst cell: a guard, which an ordinary beat does not meet. At 7 there the drop of a stenosis is 2 %
-above that at 1.7, far less than what the mesh leaves open; parting each step at 10 made a real vessel's beat cost
-several times as much, for a few small cells."""
+"""Of a step, in the worst cell: a guard, which the sample's beat, at most 17, does not meet. At 7 there the drop of a
+stenosis is 2 % above that at 1.7, far less than what the mesh leaves open."""
 INLET = "inlet"
 """Name of the probe where the vessel begins, behind the flow extension."""
 
