@@ -1,6 +1,7 @@
 """Centrelines of the lumen: its ends, branches with radius and areas, names, lesions."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -9,7 +10,7 @@ from pipeline import formats, vmtk_child
 from pipeline.stage import Config, Files, Report
 from pipeline.table import Row, write_rows
 from solvers.errors import BadInput
-from solvers.geometry import branching, lesions, naming, profiles, skeleton
+from solvers.geometry import branching, lesions, naming, profiles, resolved_ends, skeleton
 from solvers.geometry.branching import Wall
 from solvers.geometry.centrelines import Lesion, Tree
 from solvers.geometry.sections import Cutter
@@ -23,6 +24,8 @@ SOURCES = ["Antiga, Ene-Iordache & Remuzzi 2003 (centrelines by the Voronoi diag
 
 RESOLVED = 3.0
 """A diameter below this many voxels cannot be measured well (Hoogeveen 1998): marked `screening`."""
+SEEN = 2.0
+"""An outlet is where a branch is still this many voxels wide: narrower, its lumen is the noise's."""
 
 
 class TraceCentrelinesConfig(Config):
@@ -64,6 +67,8 @@ class TraceCentrelinesReport(Report):
     n_ends: int
     n_branches: int
     n_bulges_pruned: int
+    unresolved_ends_mm: float
+    """Length of branches given up where the lumen is narrower than two voxels."""
     names: list[str]
     total_length_mm: float
     has_bifurcation: bool
@@ -84,14 +89,16 @@ def trace_centrelines(inputs: TraceCentrelinesInputs, config: TraceCentrelinesCo
     lines, method, note = _lines(surface, wall, ways, config)
     stretches = branching.stretches(lines, wall)
     contours = profiles.Contours(Cutter(surface), _cutter(inputs.inner), _cutter(inputs.outer))
-    tree = profiles.measure(stretches, wall, contours, _mm(config.step))
+    voxel = _voxel(inputs.labels)
+    tree, given_up = resolved_ends.solve(profiles.measure(stretches, wall, contours, _mm(config.step)), SEEN * voxel)
     named = naming.solve(tree, config.root_name, anatomical)
     found = lesions.solve(named.tree, lesions.Criteria(percent=config.lesion_percent))
     formats.write_tree(outputs.centrelines, named.tree)
     formats.write_lesions(outputs.lesions, found)
-    least = _least_diameter(inputs.labels)
+    least = RESOLVED * voxel
     write_rows(outputs.measurements, _rows(surface, inputs, named.tree, found, least))
-    return _report(named, found, ways, method, note, least)
+    how = {"method": method, "method_note": note, "unresolved_ends_mm": round(given_up, 2)}
+    return _report(named, found, ways, least, how)
 
 
 def _mm(length: object) -> float:
@@ -119,9 +126,9 @@ def _anatomical(sidecar: Path | None) -> bool:
     return bool(sidecar is not None and formats.read_json(sidecar).get("anatomical", False))
 
 
-def _least_diameter(labels: Path | None) -> float:
-    """The least diameter that the image resolves, mm; zero when the image is not given."""
-    return 0.0 if labels is None else RESOLVED * float(formats.read_volume(labels).voxel_volume) ** (1 / 3)
+def _voxel(labels: Path | None) -> float:
+    """The edge of a cube of a voxel's volume, mm; zero when the image is not given."""
+    return 0.0 if labels is None else float(formats.read_volume(labels).voxel_volume) ** (1 / 3)
 
 
 def _ways(surface: Surface, config: TraceCentrelinesConfig, anatomical: bool) -> skeleton.Ways:
@@ -232,12 +239,12 @@ def _lesion_rows(lesion: Lesion, has_interval: bool, least: float) -> list[Row]:
     return rows + [base.but(measure=m, value=v, unit="mm", method="healthy lumen on both sides") for m, v in plain]
 
 
-def _report(named: naming.Named, found: list[Lesion], ways: skeleton.Ways, method: str,
-            note: str, least: float) -> TraceCentrelinesReport:
+def _report(named: naming.Named, found: list[Lesion], ways: skeleton.Ways, least: float,
+            how: dict[str, Any]) -> TraceCentrelinesReport:
     tree = named.tree
     known = sum(int(np.isfinite(b.area).sum()) for b in tree.branches)
     return TraceCentrelinesReport(
-        method=method, method_note=note, n_ends=len(tree.leaves) + 1, n_branches=len(tree.branches),
+        **how, n_ends=len(tree.leaves) + 1, n_branches=len(tree.branches),
         n_bulges_pruned=ways.pruned, names=[b.name for b in tree.branches],
         total_length_mm=round(sum(b.length for b in tree.branches), 2), has_bifurcation=named.has_bifurcation,
         side_verified=named.side_verified, side_note="" if named.side_verified else "side unverified",
