@@ -13,7 +13,7 @@ from solvers.geometry.centrelines import Branch, Tree
 
 AGAIN = 5.0
 """Diameters over which a vessel must be resolved behind a narrow stretch for that to be a stenosis."""
-KEPT = 3.0
+KEPT = 1.0
 """Diameters of a branch, beyond its parent's lumen, that are kept whatever their width."""
 
 
