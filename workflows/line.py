@@ -27,13 +27,15 @@ class Line:
     """One case in `home`.
 
     use: a person's own files by "stage.output"; until: the last stage to run;
-    dry: only say what would be done.
+    dry: only say what would be done; base: the home of the case that this one is
+    a variant of, whose stages are taken as they are where nothing differs.
     """
 
     home: Path
     use: dict[str, Path] = field(default_factory=dict)
     until: str = ""
     dry: bool = False
+    base: Path | None = None
     done: list[str] = field(default_factory=list)
     lost: dict[str, StageFailed] = field(default_factory=dict)
 
@@ -59,11 +61,14 @@ class Line:
                 raise
             self.lost[failed.stage] = failed
             tell(f"  {failed.stage} gave up and is left out: {failed.error}")
-            outdated = self.home / f"{failed.stage}.outdated"
-            shutil.rmtree(outdated, ignore_errors=True)
-            if (self.home / failed.stage).exists():
-                (self.home / failed.stage).rename(outdated)
+            self._put_aside(failed.stage)
             return None
+
+    def _put_aside(self, name: str) -> None:
+        outdated = self.home / f"{name}.outdated"
+        shutil.rmtree(outdated, ignore_errors=True)
+        if (self.home / name).exists():
+            (self.home / name).rename(outdated)
 
     def _given(self, stage: Stage, name: str) -> dict[str, Path]:
         """Files that replace outputs of this stage; an unknown output is refused."""
@@ -88,6 +93,8 @@ class Line:
         return model(**{n: given.get(n) for n in model.model_fields})
 
     def _do(self, stage: Stage, inputs: Files, config: Config, name: str) -> Any:
+        if self.base and is_done(stage, inputs, config, self.base / name):
+            return self._as_in_base(stage, inputs, config, name)
         folder = self.home / name
         if self.dry:
             self._say_what_would_happen(stage, inputs, config, folder)
@@ -99,6 +106,13 @@ class Line:
             raise StageFailed(name, error) from error
         tell(f"  {name}: {'up to date' if already else f'{time.monotonic() - started:.0f} s'}")
         return outputs
+
+    def _as_in_base(self, stage: Stage, inputs: Files, config: Config, name: str) -> Any:
+        """The base's outputs; what this line once had of its own is of other settings and is put aside."""
+        if not self.dry:
+            self._put_aside(name)
+        tell(f"  {name}: as the baseline's")
+        return run(stage, inputs, config, self.base / name)  # type: ignore[operator]
 
     @staticmethod
     def _say_what_would_happen(stage: Stage, inputs: Files, config: Config, folder: Path) -> None:

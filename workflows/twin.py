@@ -106,7 +106,7 @@ def _compare(case: Case, recipe: Recipe, line: Line, base: Twin) -> dict[str, St
         tell(f"  variant {name}")
         try:
             changed = settings.merge(changes, recipe, name)
-            own = Line(home, dry=line.dry)
+            own = Line(home, dry=line.dry, base=line.home)
             done[name] = _variant(case, name, changed, own, base, "intervene" in changes)
             line.lost |= {f"variants/{name}/{stage}": lost for stage, lost in own.lost.items()}
         except StageFailed as error:

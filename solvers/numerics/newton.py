@@ -1,7 +1,9 @@
 """Newton's method for a discrete residual, with a line search, and a load applied in steps.
 
 The unknown is a DOLFINx function and the tangent is the exact derivative of the
-residual, factored by MUMPS. A step that makes things worse is halved; a load
+residual, factored by MUMPS. To factor it costs some twenty times a step with
+factors at hand, so they serve again (the chord method) as long as each step
+takes off most of the residual. A step that makes things worse is halved; a load
 step that fails is halved too. What comes back has converged: else
 `DidNotConverge`, which carries the last converged unknowns.
 """
@@ -19,8 +21,9 @@ from solvers.fenics import PETSc, fem, petsc, ufl
 @dataclass(frozen=True)
 class Newton:
     """tolerance: residual over the size of the forces in it; on_the_way: the same before the last load step.
-    load_steps: parts in which the load is first tried; a part may be halved max_halvings times. max_steps: Newton
-    steps in a part; max_cuts: halvings of one of them."""
+    load_steps: parts in which the load is first tried; a part may be halved max_halvings times. max_steps: tangents
+    in a part; max_cuts: halvings of a step with a new one. chord: a step with an old tangent must leave at most this
+    part of the residual, else the next one is with a new tangent; 0: always a new one."""
 
     tolerance: float = 1e-7
     on_the_way: float = 1e-2
@@ -28,11 +31,12 @@ class Newton:
     max_cuts: int = 6
     load_steps: int = 1
     max_halvings: int = 5
+    chord: float = 0.4
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """How it converged: Newton steps in all, load steps, the relative residual, and the sequence of the last load
+    """How it converged: steps in all, load steps, the relative residual, and the sequence of the last load
     step's relative residuals."""
 
     iterations: int
@@ -88,9 +92,10 @@ class Residual:
         self._matrix.assemble()
         return self._matrix
 
-    def direction(self) -> np.ndarray:
-        """Newton's step from the last `vector`."""
-        self._solver.setOperators(self.tangent())
+    def direction(self, is_new: bool = True) -> np.ndarray:
+        """The step from the last `vector`, with the tangent there if `is_new`, else with the one last factored."""
+        if is_new:
+            self._solver.setOperators(self.tangent())
         self._solver.solve(self._vector, self._step)
         return -self._step.array
 
@@ -109,25 +114,37 @@ def _mumps(matrix: Any) -> Any:
 
 def solve(problem: Residual, numerics: Newton, name: str = "Newton") -> Evidence:
     """Bring the residual to zero at the load as it stands; the unknown holds the answer."""
-    x = problem.unknown.x
     scale = problem.scale() or 1.0
     history = [_norm(problem) / scale]
+    tangents, is_new = 0, True
     while history[-1] > numerics.tolerance:
-        if len(history) > numerics.max_steps or not np.isfinite(history[-1]):
+        tangents += is_new
+        if tangents > numerics.max_steps or not np.isfinite(history[-1]):
             raise _stopped(name, history, numerics)
-        step, before, length = problem.direction(), x.array.copy(), 1.0
-        for _ in range(numerics.max_cuts + 1):
-            x.array[:] = before + length * step
-            x.scatter_forward()
-            now = _norm(problem) / scale
-            if now < history[-1] * (1 - 1e-4 * length) or now <= numerics.tolerance:
-                break
-            length /= 2
-        else:
-            x.array[:] = before
-            raise _stopped(name, [*history, now], numerics)
-        history.append(now)
+        now = _stepped(problem, history[-1], scale, numerics, is_new)
+        if now is None and is_new:
+            raise _stopped(name, history, numerics)
+        if now is not None:
+            history.append(now)
+        is_new = now is None or now > numerics.chord * history[-2]
     return Evidence(len(history) - 1, 1, history[-1], tuple(history))
+
+
+def _stepped(problem: Residual, last: float, scale: float, numerics: Newton, is_new: bool) -> float | None:
+    """One step, halved until it helps if its tangent is new; the residual after it, or None where nothing helped."""
+    x = problem.unknown.x
+    step, before, length = problem.direction(is_new), x.array.copy(), 1.0
+    for _ in range(numerics.max_cuts + 1 if is_new else 1):
+        x.array[:] = before + length * step
+        x.scatter_forward()
+        now = _norm(problem) / scale
+        if now < last * (1 - 1e-4 * length) or now <= numerics.tolerance:
+            return now
+        length /= 2
+    x.array[:] = before
+    x.scatter_forward()
+    problem.vector()
+    return None
 
 
 def in_steps(problem: Residual, apply: Callable[[float], None], numerics: Newton, name: str = "Newton",
