@@ -21,15 +21,21 @@ demo: .venv/ready
 	@$(PY) -P -m workflows.cli run sample_scans/aorta_ct $(OUT) --recipe aorta --jobs $(JOBS)
 	@$(PY) -P -m workflows.cli compare $(OUT)/sub-* sample_scans/variants.yaml --jobs $(JOBS)
 
-# Two halves of about equal length, side by side; a half that fails does not stop the other.
+# Two halves of about equal length, side by side; a half that fails does not stop the other, and is told again last.
 test: .venv/ready lint
-	@$(MAKE) --no-print-directory -k -j $(JOBS) test-units test-lines
+	@rm -rf build/tests && mkdir -p build/tests
+	@$(MAKE) --no-print-directory -k -j $(JOBS) test-units test-lines || \
+	    { sed -n '/^=* FAILURES/,$$p;/^=* ERRORS/,$$p' build/tests/*.log | grep -v Warning; exit 1; }
 
 test-units:
-	@$(PY) -m pytest tests/unit tests/test_architecture.py
+	@$(call half,$@,tests/unit tests/test_architecture.py)
 
 test-lines:
-	@$(PY) -m pytest tests/verification tests/validation tests/end_to_end
+	@$(call half,$@,tests/verification tests/validation tests/end_to_end)
+
+# $(1): name of the half; $(2): its folders. Shows what pytest says, keeps it, and ends with pytest's code.
+half = mkdir -p build/tests; { $(PY) -m pytest $(2) 2>&1; echo $$? > build/tests/$(1).code; } | \
+    tee build/tests/$(1).log; exit $$(cat build/tests/$(1).code)
 
 verify: .venv/ready
 	@$(PY) -m pytest -m verify
