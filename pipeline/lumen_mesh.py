@@ -51,5 +51,10 @@ def read_quality(boundaries_path: Path) -> dict[str, Any]:
     return dict(formats.read_json(boundaries_path)["quality"])
 
 
+def follows(boundaries_path: Path) -> bool:
+    """Whether the mesh has the cells of the baseline's, their points moved."""
+    return str(read_quality(boundaries_path).get("method", "")).startswith(FOLLOWED)
+
+
 def _boundary(item: dict[str, Any]) -> Boundary:
     return Boundary(**(item | {"centre": tuple(item["centre"]), "normal": tuple(item["normal"])}))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.formats import read_json
-from pipeline.lumen_mesh import FOLLOWED, read_quality
+from pipeline.lumen_mesh import follows, read_quality
 from pipeline.stage import Config, Files, Report, tell
 from pipeline.table import Row, read_rows, write_rows
 from solvers.errors import BadInput
@@ -239,7 +239,7 @@ def _evidence(haemodynamics: Path | None, coarse: Path | None, boundaries: Path 
     if boundaries and boundaries_coarse:
         meshes = [read_quality(p) for p in (boundaries, boundaries_coarse)]
         refinement = (int(meshes[0]["n_tets"]) / int(meshes[1]["n_tets"])) ** (1 / 3)
-        shares = all(str(m.get("method", "")).startswith(FOLLOWED) for m in meshes)
+        shares = follows(boundaries) and follows(boundaries_coarse)
         if refinement < LEAST_REFINEMENT:
             tell(f"  measure: the meshes are too alike ({refinement:.2f}) to tell an error; shear is marked screening")
             refinement = None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pipeline import formats
-from pipeline.lumen_mesh import read_lumen_mesh
+from pipeline.lumen_mesh import follows, read_lumen_mesh
 from pipeline.simulate_flow import outside, results, state, vessel, waves
 from pipeline.simulate_flow.outside import Outside, State
 from pipeline.simulate_flow.vessel import Vessel
@@ -21,7 +21,7 @@ from pipeline.table import write_rows
 from solvers.flow import circuit, hyperaemia, navier_stokes, network, outlets, wall_shear
 from solvers.flow.navier_stokes import Fluid
 from solvers.flow.outlets import Rest
-from solvers.flow.pulsatile import REPEATS, WALL_REPEATS, Cycles
+from solvers.flow.pulsatile import REPEATS, WALL_REPEATS, Cycles, Progress
 from solvers.materials import blood
 from solvers.units import Density, FlowRate, Pressure, Quantity, Time, Viscosity, quantity
 
@@ -83,6 +83,8 @@ class SimulateFlowInputs(Files):
     sidecar: Path | None = None
     outlets: Path | None = None
     """The baseline's: then nothing is tuned."""
+    state: Path | None = None
+    """Where the baseline's flow ended: a vessel with the same cells starts from it."""
 
 
 class SimulateFlowOutputs(Files):
@@ -92,6 +94,8 @@ class SimulateFlowOutputs(Files):
     curves: Path = Path("curves.csv")
     haemodynamics: Path = Path("haemodynamics.json")
     measurements: Path = Path("measurements.csv")
+    state: Path = Path("state.npz")
+    """All that the flow needs to go on from its last beat."""
 
 
 class SimulateFlowReport(Report):
@@ -134,9 +138,11 @@ def simulate_flow(inputs: SimulateFlowInputs, config: SimulateFlowConfig,
         tell(f"  simulate_flow: the 1D model is left out ({one.code}): {one.reason}")
     cycles = Cycles(config.least_cycles, config.most_cycles, config.periodic_tolerance, config.wall_tolerance,
                     config.snapshots)
-    found = vessel.solve(case, networks["nominal"], float(config.time_step), cycles)
+    before = inputs.state if inputs.state and follows(inputs.boundaries) else None
+    found = vessel.solve(case, networks["nominal"], float(config.time_step), cycles, before)
     numbers = results.of_vessel(case, found)
     vessel.write_fields(outputs.cycle, outputs.wall, case, found)
+    Progress(0, found.cycle.state).write(outputs.state)
     formats.write_json(outputs.outlets, outside.content(case, found, one) | {"assumed_blood": _of_blood(config)})
     results.write_curves(outputs.curves, case, found, networks, one)
     evidence = results.evidence(found, networks, one)

@@ -93,8 +93,9 @@ class Solved:
         return {"systolic": float(p.max()), "mean": float(p.mean()), "diastolic": float(p.min())}
 
 
-def solve(case: Vessel, zero: Zero, time_step: float, cycles: Cycles) -> Solved:
-    """The 3D flow from the 0D state at the beat's beginning until it repeats; continues where a killed run stopped."""
+def solve(case: Vessel, zero: Zero, time_step: float, cycles: Cycles, before: Path | None = None) -> Solved:
+    """The 3D flow until it repeats, from the 0D state at the beat's beginning or from `before`, the end of a flow
+    through the same cells; continues where a killed run stopped."""
     pulse, mesh = case.around.pulse, case.mesh
     n = int(np.ceil(pulse.period / time_step))
     domain = dolfinx_mesh.load(mesh.points, mesh.tets, mesh.triangles, mesh.tags)
@@ -103,7 +104,8 @@ def solve(case: Vessel, zero: Zero, time_step: float, cycles: Cycles) -> Solved:
     where = places(case)
     weights = _weights(flow, where)
     kept = checkpoints() / "progress.npz"
-    start = Progress.read(kept) if kept.is_file() else Progress(0, _start(flow, case, zero, n))
+    kept_or_given = kept if kept.is_file() else before
+    start = Progress.read(kept_or_given) if kept_or_given else Progress(0, _start(flow, case, zero, n))
 
     def offer(progress: Progress) -> None:
         progress.write(kept)

@@ -8,10 +8,10 @@ import pyvista
 
 from pipeline import formats
 from pipeline import simulate_flow as package
-from pipeline.lumen_mesh import read_lumen_mesh, write_lumen_mesh
+from pipeline.lumen_mesh import FOLLOWED, read_lumen_mesh, write_lumen_mesh
 from pipeline.measure import Evidence, MeasureConfig, edges_of, judged
 from pipeline.simulate_flow import SimulateFlowConfig, SimulateFlowInputs, outside, simulate_flow, vessel, waves
-from pipeline.stage import run
+from pipeline.stage import read_record, run
 from pipeline.table import read_rows
 from solvers.errors import BadInput
 from solvers.flow import network
@@ -72,7 +72,7 @@ def done(tmp_path_factory):
 def slow_waves(done, tmp_path_factory):
     """The same vessel on the baseline's outlets, with walls so soft that blood outruns the waves."""
     home = tmp_path_factory.mktemp("slow")
-    inputs = write_inputs(home / "given").model_copy(update={"outlets": done[1].outlets})
+    inputs = write_inputs(home / "given").model_copy(update={"outlets": done[1].outlets, "state": done[1].state})
     return run(simulate_flow, inputs, QUICK.but(wave_speed="0.5 m/s"), home / "simulate_flow")
 
 
@@ -292,6 +292,20 @@ def test_the_baselines_outlets_are_kept(done, slow_waves):
     for key in ("proximal", "distal", "compliance", "venous", "target_flow"):
         assert [o[key] for o in before["outlets"]] == [o[key] for o in after["outlets"]]
     assert before["inlet"] == after["inlet"]
+
+
+def test_a_vessel_with_the_baselines_cells_starts_where_the_baseline_ended(done, slow_waves, tmp_path):
+    """It repeats at once, with the same drop; one with cells of its own begins anew."""
+    inputs = write_inputs(tmp_path / "given").model_copy(update={"outlets": done[1].outlets, "state": done[1].state})
+    marked = formats.read_json(inputs.boundaries)
+    formats.write_json(inputs.boundaries, marked | {"quality": marked["quality"] | {"method": FOLLOWED}})
+    again = run(simulate_flow, inputs, QUICK, tmp_path / "simulate_flow")
+    told = [read_record(o.measurements.parent)["report"] for o in (done[1], slow_waves, again)]
+    assert told[0]["cycle_change"] == told[1]["cycle_change"]
+    assert told[2]["n_cycles"] == 2 and told[2]["wall_shear_change"] < 0.2 * told[0]["wall_shear_change"]
+    drop = [formats.read_json(o.haemodynamics)["models"]["3D"]["lesions"]["L1"]["pressure_drop"]["mean"]
+            for o in (done[1], again)]
+    assert drop[1] == pytest.approx(drop[0], rel=0.01)
 
 
 def test_outlets_of_another_tree_are_refused(done, tmp_path):
