@@ -283,15 +283,21 @@ def _add_forces(out: np.ndarray, cells: Cells, mean: np.ndarray, carried: Carrie
     thins = carried.extra.any()
     for index in range(first, last):
         c = cells.order[index]
-        total[:], sum_at[:], slope[:] = 0.0, 0.0, 0.0
+        for i in range(3):
+            sum_at[i] = slope[i] = 0.0
+            for j in range(3):
+                total[i, j] = 0.0
         for corner in range(m):
             for i in range(3):
                 at[corner, i] = carried.tau[c] * smooth[cells.nodes[c, corner], i]
                 sum_at[i] += at[corner, i]
                 slope[i] += p[cells.nodes[c, corner]] * cells.grads[c, corner, i]
             if thins:
-                field[corner] = -carried.extra[c] * _gradient(cells, c, corner, u).T
-                total += field[corner]
+                gradient = _gradient(cells, c, corner, u)
+                for i in range(3):
+                    for j in range(3):
+                        field[corner, i, j] = -carried.extra[c] * gradient[j, i]
+                        total[i, j] += field[corner, i, j]
         weight = cells.volumes[c] / (m * (m + 1))
         for corner in range(m):
             if thins:
