@@ -104,8 +104,6 @@ class SimulateTissueReport(Report):
     newton_iterations: int
     residual: float
     """The worst of the solves, relative to the forces."""
-    round_trip_um: float
-    """How far the wall misses its place in the image when the pressure comes back from systole."""
     image_pressure_mmhg: float
     wall_stress_p99_kpa: float | None
     wall_displacement_max_mm: float | None
@@ -128,9 +126,8 @@ def simulate_tissue(inputs: SimulateTissueInputs, config: SimulateTissueConfig,
     return SimulateTissueReport(
         n_triangles=len(wall.solid.triangles), n_cells=len(wall.solid.cells),
         thinned_fraction=round(wall.solid.thinned, 4), mended_mm=round(1000 * wall.solid.mended, 3),
-        min_J=round(found.min_J, 4),
-        newton_iterations=found.evidence.iterations, residual=found.evidence.residual,
-        round_trip_um=round(1e6 * found.round_trip, 4), image_pressure_mmhg=round(pressures.image / MMHG, 2),
+        min_J=round(found.min_J, 4), newton_iterations=found.evidence.iterations, residual=found.evidence.residual,
+        image_pressure_mmhg=round(pressures.image / MMHG, 2),
         wall_stress_p99_kpa=value[WHOLE, "wall_stress", "p99"],
         wall_displacement_max_mm=value[WHOLE, "wall_displacement", "max"])
 

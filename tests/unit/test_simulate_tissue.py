@@ -76,13 +76,12 @@ def test_a_straight_tube_carries_the_stress_of_laplace(straight):
     assert rows["wall_stress", "p99"].value > rows["wall_stress", "mean"].value
 
 
-def test_the_wall_moves_as_arteries_do_and_comes_back(straight):
+def test_the_wall_moves_as_arteries_do(straight):
     rows = by_name(read_rows(straight[0].measurements))
     assert 2 < rows["pulse_diameter_change", "mean"].value < 12
     assert -40 < rows["zero_pressure_diameter_change", "mean"].value < -5
     widened = rows["pulse_diameter_change", "mean"].value / 100 * 1000 * RADIUS
     assert rows["wall_displacement", "mean"].value == pytest.approx(widened, rel=0.05)
-    assert straight[1]["round_trip_um"] < 0.1
     assert straight[1]["residual"] < 1e-7
 
 
@@ -145,7 +144,6 @@ def test_fibres_and_tether(tmp_path):
     assert "dispersed fibres" in rows["wall_stress", "p99"].method
     assert report["image_pressure_mmhg"] == pytest.approx(80)
     assert 0.2 < rows["pulse_diameter_change", "mean"].value < 8
-    assert report["round_trip_um"] < 5
 
 
 def test_pressures_must_be_there_and_in_order(tmp_path):
