@@ -24,8 +24,8 @@ class Pressures:
 class Cycle:
     """zero (n, 3) m: from the image to the shape without pressure; displacement (n, 3) m: from diastole to systole;
     diastole, systole: in balance; round_trip: m, the farthest that a point lies from its place in the image when the
-    pressure comes back from systole to the image's, None where it was not tried; min_J: least ratio of volumes in all of
-    them."""
+    pressure comes back from systole to the image's, None where it was not tried; min_J: least ratio of volumes in all
+    of them."""
 
     zero: np.ndarray
     displacement: np.ndarray
