@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage, signal
+from scipy import ndimage
 
 from solvers.imaging.organs.bones import Bones, column
 from solvers.imaging.organs.lungs import Lungs
@@ -92,7 +92,9 @@ def _levels(scan: Scan, bones: Bones, pelvis: int) -> np.ndarray:
     share = (bones.mask & beside).sum((0, 1)) / np.maximum(beside.sum((0, 1)), 1)
     share = ndimage.gaussian_filter1d(share.astype(float), 4.0 / scan.spacing[2])
     step = max(int(BETWEEN[0] / scan.spacing[2]), 1)
-    gaps, _ = signal.find_peaks(-share, distance=step, prominence=0.03)
+    from scipy.signal import find_peaks  # loads much of SciPy, which every command would wait for
+
+    gaps, _ = find_peaks(-share, distance=step, prominence=0.03)
     gaps = gaps[gaps > _sacrum(scan, bones, pelvis)] if pelvis >= 0 else gaps
     apart = np.diff(gaps) * scan.spacing[2]
     if len(apart) == 0 or apart.min() < BETWEEN[0] or apart.max() > BETWEEN[1]:
