@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-units test-lines verify lint clean lock
+.PHONY: help setup demo test verify lint clean lock
 PY := .venv/bin/python
 OUT ?= demo_out
 JOBS ?= 2
@@ -21,21 +21,17 @@ demo: .venv/ready
 	@$(PY) -P -m workflows.cli run sample_scans/aorta_ct $(OUT) --recipe aorta --jobs $(JOBS)
 	@$(PY) -P -m workflows.cli compare $(OUT)/sub-* sample_scans/variants.yaml --jobs $(JOBS)
 
-# Two halves of about equal length, side by side; a half that fails does not stop the other, and is told again last.
+# Four parts, the longest first, $(JOBS) at a time; one that fails does not stop the others, and is told again last.
+PARTS := end_to_end unit validation verification
 test: .venv/ready lint
-	@rm -rf build/tests && mkdir -p build/tests
-	@$(MAKE) --no-print-directory -k -j $(JOBS) test-units test-lines || \
+	@rm -rf build/tests
+	@$(MAKE) --no-print-directory -k -j $(JOBS) $(PARTS:%=test-%) || \
 	    { sed -n '/^=* FAILURES/,$$p;/^=* ERRORS/,$$p' build/tests/*.log | grep -v Warning; exit 1; }
 
-test-units:
-	@$(call half,$@,tests/unit tests/test_architecture.py)
-
-test-lines:
-	@$(call half,$@,tests/verification tests/validation tests/end_to_end)
-
-# $(1): name of the half; $(2): its folders. Shows what pytest says, keeps it, and ends with pytest's code.
-half = mkdir -p build/tests; { $(PY) -m pytest $(2) 2>&1; echo $$? > build/tests/$(1).code; } | \
-    tee build/tests/$(1).log; exit $$(cat build/tests/$(1).code)
+# Shows what pytest says, keeps it, and ends with pytest's code.
+test-%:
+	@mkdir -p build/tests; { $(PY) -m pytest tests/$* $(and $(filter unit,$*),tests/test_architecture.py) 2>&1; \
+	    echo $$? > build/tests/$*.code; } | tee build/tests/$*.log; exit $$(cat build/tests/$*.code)
 
 verify: .venv/ready
 	@$(PY) -m pytest -m verify

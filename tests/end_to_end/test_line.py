@@ -18,7 +18,7 @@ from solvers.geometry.lumen_mesh import VESSEL
 from workflows.recipe import STAGES
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["mesh.cells_across=2.9", "mesh_coarse.cells_across=2.4", "simulate_flow.time_step=8 ms",
+SMALL = ["mesh.cells_across=2.9", "mesh_coarse.cells_across=2.1", "simulate_flow.time_step=8 ms",
          "simulate_flow.most_cycles=3", "simulate_flow.least_cycles=2", "simulate_flow.periodic_tolerance=0.03",
          "simulate_flow.wall_tolerance=0.1"]
 
