@@ -100,6 +100,7 @@ class MeasureInputs(Files):
     flow: Path | None = None
     tissue: Path | None = None
     dose: Path | None = None
+    harmonised: Path | None = None
     uptake: Path | None = None
     diffusion: Path | None = None
     haemodynamics: Path | None = None
@@ -156,7 +157,8 @@ def measure(inputs: MeasureInputs, config: MeasureConfig, outputs: MeasureOutput
 
 def _gathered(inputs: MeasureInputs) -> list[Row]:
     """The stages' rows in the order of the line."""
-    stages = (inputs.geometry, inputs.flow, inputs.tissue, inputs.dose, inputs.uptake, inputs.diffusion)
+    stages = (inputs.geometry, inputs.flow, inputs.tissue, inputs.dose, inputs.harmonised, inputs.uptake,
+              inputs.diffusion)
     return _volumes(inputs.labels) + [row for path in stages if path is not None for row in read_rows(path)]
 
 

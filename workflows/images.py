@@ -1,10 +1,14 @@
 """The lines of stages that end at the image: uptake on PET, diffusion in the brain. Each gives the rows of its case."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline import formats
 from pipeline.fit_diffusion import FitDiffusionInputs, fit_diffusion
+from pipeline.harmonise import HarmoniseInputs, harmonise
 from pipeline.ingest import IngestInputs, ingest
 from pipeline.measure import MeasureInputs
 from pipeline.quantify_uptake import QuantifyUptakeInputs, quantify_uptake
@@ -16,14 +20,47 @@ from workflows.line import Line, StageFailed
 from workflows.recipe import Recipe
 
 
+@dataclass(frozen=True)
+class OnPet:
+    """What lies on the PET: the CT with its sidecar, a person's labels, and the rows that say how well."""
+
+    ct: Path | None = None
+    sidecar: Path | None = None
+    labels: Path | None = None
+    rows: Path | None = None
+
+
 def uptake(case: Case, recipe: Recipe, line: Line) -> MeasureInputs:
     """PET, with its CT when there is one, and a person's mask of the liver (--use segment.labels)."""
     pet = line.run(ingest, _scan(case), recipe.ingest)
-    ct = _ct(case, recipe, line, pet)
+    laid = _laid(recipe, line, pet, _ct(case, recipe, line, pet))
     found = line.run(quantify_uptake, QuantifyUptakeInputs(
-        volume=pet.volume, sidecar=pet.sidecar, ct=ct and ct.volume, ct_sidecar=ct and ct.sidecar,
-        labels=line.use.get("segment.labels"), table=line.use.get("segment.table")), recipe.quantify_uptake)
-    return MeasureInputs(uptake=found.measurements)
+        volume=pet.volume, sidecar=pet.sidecar, ct=laid.ct, ct_sidecar=laid.sidecar,
+        labels=laid.labels, table=line.use.get("segment.table")), recipe.quantify_uptake)
+    return MeasureInputs(uptake=found.measurements, harmonised=laid.rows)
+
+
+def _laid(recipe: Recipe, line: Line, pet: Any, ct: Any) -> OnPet:
+    """The CT and what was drawn on it, laid on the PET; as they came where one frame of reference was kept."""
+    labels = line.use.get("segment.labels")
+    if ct is None:
+        return OnPet(labels=labels)
+    as_it_came = OnPet(ct.volume, ct.sidecar, labels)
+    drawn_on_ct = labels if labels and _same_grid(labels, ct.volume) else None
+    try:
+        done = line.run(harmonise, HarmoniseInputs(volume=ct.volume, sidecar=ct.sidecar, reference=pet.volume,
+                                                   reference_sidecar=pet.sidecar, labels=drawn_on_ct), recipe.harmonise)
+    except StageFailed as failed:
+        line.leave_out(failed, "the CT stays where its header says")
+        return as_it_came
+    if done.moved is None:
+        return replace(as_it_came, rows=done.measurements)
+    return OnPet(done.moved, done.sidecar, done.labels or labels, done.measurements)
+
+
+def _same_grid(labels: Path, volume: Path) -> bool:
+    a, b = formats.read_volume(labels), formats.read_volume(volume)
+    return a.values.shape == b.values.shape and bool(np.allclose(a.affine, b.affine, atol=1e-2))
 
 
 def diffusion(case: Case, recipe: Recipe, line: Line) -> MeasureInputs:

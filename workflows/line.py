@@ -50,19 +50,20 @@ class Line:
         return outputs.model_copy(update=given)
 
     def attempt(self, stage: Stage, inputs: Files, config: Config) -> Any:
-        """As `run`, for a stage that nothing but the results waits for: None, and told, when its numerics give up.
-
-        What an earlier run left of it was of other inputs and is put aside.
-        """
+        """As `run`, for a stage that nothing but the results waits for: None, and told, when its numerics give up."""
         try:
             return self.run(stage, inputs, config)
         except StageFailed as failed:
             if not isinstance(failed.error, DidNotConverge):
                 raise
-            self.lost[failed.stage] = failed
-            tell(f"  {failed.stage} gave up and is left out: {failed.error}")
-            self._put_aside(failed.stage)
+            self.leave_out(failed, f"{failed.stage} gave up and is left out")
             return None
+
+    def leave_out(self, failed: StageFailed, what: str) -> None:
+        """Go on without a stage: told as `what`, kept among the lost; what an earlier run left of it is put aside."""
+        self.lost[failed.stage] = failed
+        tell(f"  {what}: {failed.error}")
+        self._put_aside(failed.stage)
 
     def _put_aside(self, name: str) -> None:
         outdated = self.home / f"{name}.outdated"

@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from pipeline.dose import DoseConfig
 from pipeline.extract_surface import ExtractSurfaceConfig
 from pipeline.fit_diffusion import FitDiffusionConfig
+from pipeline.harmonise import HarmoniseConfig
 from pipeline.ingest import IngestConfig
 from pipeline.intervene import InterveneConfig
 from pipeline.measure import MeasureConfig
@@ -47,6 +48,8 @@ class Recipe(Config):
     simulate_flow: SimulateFlowConfig = SimulateFlowConfig()
     simulate_tissue: SimulateTissueConfig = SimulateTissueConfig()
     dose: DoseConfig = DoseConfig()
+    harmonise: HarmoniseConfig = HarmoniseConfig()
+    """Of that CT on the PET."""
     quantify_uptake: QuantifyUptakeConfig = QuantifyUptakeConfig()
     fit_diffusion: FitDiffusionConfig = FitDiffusionConfig()
     intervene: InterveneConfig = InterveneConfig()
@@ -57,7 +60,7 @@ class Recipe(Config):
 STAGES = {
     "vessel": ("ingest", "segment", "extract_surface", "trace_centrelines", "mesh", "mesh_coarse", "simulate_flow",
                "simulate_flow_coarse", "simulate_tissue", "dose", "measure", "report"),
-    "uptake": ("ingest", "ingest_ct", "quantify_uptake", "measure", "report"),
+    "uptake": ("ingest", "ingest_ct", "harmonise", "quantify_uptake", "measure", "report"),
     "diffusion": ("ingest", "fit_diffusion", "measure", "report"),
 }
 """Folders of the stages of each line, in order."""

@@ -8,8 +8,8 @@ from typing import Any
 from pipeline.stage import Files, read_record
 
 ORDER = ("ingest", "segment", "extract_surface", "trace_centrelines", "intervene", "mesh", "mesh_coarse",
-         "simulate_flow", "simulate_flow_coarse", "simulate_tissue", "dose", "ingest_ct", "quantify_uptake",
-         "fit_diffusion", "measure")
+         "simulate_flow", "simulate_flow_coarse", "simulate_tissue", "dose", "ingest_ct", "harmonise",
+         "quantify_uptake", "fit_diffusion", "measure")
 KEPT = ("stage", "key", "version", "settings", "code", "libraries", "sources", "seed", "used")
 
 
@@ -55,7 +55,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "suv": ("quantify_uptake/suv.nii.gz",),
     "uptake": ("quantify_uptake/uptake.json",),
     "uptake_regions": ("quantify_uptake/regions.nii.gz",),
-    "ct": ("ingest_ct/volume.nii.gz",),
+    "ct": ("harmonise/moved.nii.gz", "ingest_ct/volume.nii.gz"),
     "fa": ("fit_diffusion/fa.nii.gz",),
     "v1": ("fit_diffusion/v1.nii.gz",),
     "measurements": ("measure/measurements.csv",),
