@@ -257,13 +257,15 @@ def _error(scene: Scene, spread: float) -> float:
 
 
 def _checked(laid: Laid, fixed: Image, moving: Image, config: HarmoniseConfig) -> Laid:
-    """Marked where one frame holds although the bodies do not fit; refused where only the registration said so."""
+    """Marked where the frame says so although the bodies do not fit; refused where only the registration did."""
     fault = _fault(laid, config)
     if not fault:
         return laid
-    if laid.kind == "identity" and _share_frame(fixed, moving) or config.transform == "none":
-        return replace(laid, quality="screening")
-    raise fault
+    if laid.kind != "identity" and not _share_frame(fixed, moving):
+        raise fault
+    still = sitk.Euler3DTransform()
+    return replace(laid, transform=still, kind="identity", why=f"the frame of the header, kept: {fault.happened}",
+                   after=laid.before, quality="screening")
 
 
 def _fault(laid: Laid, config: HarmoniseConfig) -> BadInput | None:

@@ -74,6 +74,7 @@ def _bent(scene: Scene, seen: Pictures, scheme: Scheme, bend: Bend, start: sitk.
     spline = sitk.BSplineTransformInitializer(grid, cells, order=3)
     method = rigid.metric(seen, scheme, 200 + number)
     method.SetOptimizerAsLBFGSB(gradientConvergenceTolerance=1e-5, numberOfIterations=bend.iterations,
+                                maximumNumberOfFunctionEvaluations=2 * bend.iterations,
                                 maximumNumberOfCorrections=8, costFunctionConvergenceFactor=1e8, lowerBound=-largest,
                                 upperBound=largest)
     method.SetMovingInitialTransform(start)
