@@ -34,7 +34,7 @@ class Scaled:
     unit: float
 
 
-def unshade(image: Volume, mask: np.ndarray, working: float = 4.0, control: float = 200.0) -> Unshaded:
+def unshade(image: Volume, mask: np.ndarray, working: float = 8.0, control: float = 200.0) -> Unshaded:
     """N4 in `mask`, fitted on voxels of about `working` mm with control points `control` mm apart on its first level.
 
     BadInput `nothing_to_correct` where the mask is empty. Source: Tustison et al. 2010, doi:10.1109/TMI.2010.2046908.
@@ -45,7 +45,7 @@ def unshade(image: Volume, mask: np.ndarray, working: float = 4.0, control: floa
     steps = np.maximum(1, np.rint(working / image.spacing)).astype(int).tolist()
     with grids.one_thread():
         method = sitk.N4BiasFieldCorrectionImageFilter()
-        method.SetMaximumNumberOfIterations([50, 50, 30])
+        method.SetMaximumNumberOfIterations([30, 30, 20])
         method.SetConvergenceThreshold(1e-4)
         cells = np.maximum(1, np.rint(image.spacing * image.values.shape / control)).astype(int)
         method.SetNumberOfControlPoints((cells + 3).tolist())
