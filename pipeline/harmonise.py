@@ -20,7 +20,7 @@ import SimpleITK as sitk
 from pipeline import formats
 from pipeline.stage import Config, Files, Report
 from pipeline.table import Row, write_rows
-from solvers.errors import BadInput
+from solvers.errors import BadInput, DidNotConverge
 from solvers.geometry.volume import Volume
 from solvers.registration import agreement, grids, intensity, outline, rigid, warp
 from solvers.registration.agreement import Agreement, Scene
@@ -198,7 +198,13 @@ def _laid(fixed: Image, moving: Image, config: HarmoniseConfig) -> Laid:
         return Laid(still, "identity", "no registration was asked for", before, before)
     starts = [still] if _share_frame(fixed, moving) else [still, rigid.centred(scene)]
     modalities, scheme = (fixed.modality, moving.modality), _scheme(config)
-    found = rigid.solve(scene, modalities, scheme, starts)
+    try:
+        found = rigid.solve(scene, modalities, scheme, starts)
+    except DidNotConverge as error:
+        if not _share_frame(fixed, moving):
+            raise
+        return Laid(still, "identity", f"one frame of reference, kept: {error.happened}", before, before,
+                    quality="screening")
     laid = _rigid(scene, found, before, _shares(fixed, moving, found))
     if config.transform == "deformable":
         bent = warp.solve(scene, modalities, scheme, warp.Bend(control=1000 * float(config.control_spacing)), found)

@@ -38,7 +38,7 @@ def _tissue(smooth: np.ndarray, volume: Volume) -> np.ndarray:
     above = smooth - smooth.min()
     bright = float(np.percentile(above[above > 0], 75)) if (above > 0).any() else 1.0
     level = np.log(above + FLOOR * bright)
-    return _without_pockets(_largest(level > threshold_otsu(level), volume))
+    return _without_pockets(_largest(level > threshold_otsu(level.ravel()), volume))
 
 
 def _without_pockets(mask: np.ndarray) -> np.ndarray:

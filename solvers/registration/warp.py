@@ -84,14 +84,16 @@ def _bent(scene: Scene, seen: Pictures, scheme: Scheme, bend: Bend, start: sitk.
 
 
 def _jacobian(scene: Scene, transform: sitk.Transform, finest: float) -> tuple[float, float]:
-    """Lowest and highest determinant of the transform's derivative over the reference's body."""
+    """Lowest and highest determinant of the transform's derivative over the reference's body, the grid's rim apart:
+    the derivative there is taken on one side, at half of its size."""
     body = grids.coarser(scene.fixed.but(scene.fixed_body), 2 * finest)
     image = grids.to_itk(body)
     with grids.one_thread():
         field = sitk.TransformToDisplacementField(transform, sitk.sitkVectorFloat64, image.GetSize(), image.GetOrigin(),
                                                   image.GetSpacing(), image.GetDirection())
         found = sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(field)).T
-    inside = found[np.asarray(body.values) > 0.5]
+    core = tuple(slice(1, -1) if n > 2 else slice(None) for n in found.shape)
+    inside = found[core][np.asarray(body.values)[core] > 0.5]
     return float(inside.min()), float(inside.max())
 
 

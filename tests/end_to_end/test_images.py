@@ -86,6 +86,14 @@ def test_the_ct_lies_on_the_pet(oncology: Path) -> None:
     assert rows["U3", "ct_number", "suv_2.5"].value == pytest.approx(45.0, abs=8.0)
 
 
+def test_the_frame_of_the_hybrid_scanner_is_kept(oncology: Path) -> None:
+    """The CT fits as it came, so nothing moves; that it fits is told, and both images are the scanner's own."""
+    told = json.loads((oncology / "harmonise/record.json").read_text())["report"]
+    assert told["transform"] == "identity" and told["quality"] == "ok" and told["shift_mm"] < 2 * told["error_mm"]
+    assert rows_of(oncology)["body", "body_dice", "after"].value > 0.9
+    assert not (oncology / "harmonise/moved.nii.gz").exists()
+
+
 def test_the_page_shows_what_was_measured(oncology: Path, brain: Path) -> None:
     page = (oncology / "report.html").read_text()
     assert page.count("PET with the edge of its regions") == 3 and page.count("CT with the same edge") == 3

