@@ -14,7 +14,6 @@ FOLDERS = {"CT": "CT", "PT": "PET", "MR": "MR_T1"}
 def home(shared, tmp_path_factory):
     """A folder with the three images read, in one frame of reference."""
     folder = tmp_path_factory.mktemp("sarcoma")
-    (folder / "key").write_bytes(bytes(range(64)))
     scans = shared / "scans/ibsi-sts-051/ibsi_validation/dicom/STS_051"
     for modality, name in FOLDERS.items():
         run(ingest, IngestInputs(scan=scans / name / "image", key=folder / "key"),
