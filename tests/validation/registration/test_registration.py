@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.harmonise import HarmoniseConfig, HarmoniseInputs, harmonise
-from pipeline.ingest import IngestConfig, IngestInputs, ingest
+from pipeline.ingest import IngestConfig, IngestInputs, ingest, read_or_make_key
 from pipeline.stage import read_record, run
 
 pytestmark = pytest.mark.verify
@@ -15,6 +15,7 @@ def home(shared, tmp_path_factory):
     """A folder with the three images read, in one frame of reference."""
     folder = tmp_path_factory.mktemp("sarcoma")
     scans = shared / "scans/ibsi-sts-051/ibsi_validation/dicom/STS_051"
+    read_or_make_key(folder / "key")
     for modality, name in FOLDERS.items():
         run(ingest, IngestInputs(scan=scans / name / "image", key=folder / "key"),
             IngestConfig(modality=(modality,), prefer_contrast=False), folder / modality)
