@@ -103,6 +103,7 @@ class MeasureInputs(Files):
     harmonised: Path | None = None
     uptake: Path | None = None
     diffusion: Path | None = None
+    phase_contrast: Path | None = None
     haemodynamics: Path | None = None
     boundaries: Path | None = None
     flow_coarse: Path | None = None
@@ -158,7 +159,7 @@ def measure(inputs: MeasureInputs, config: MeasureConfig, outputs: MeasureOutput
 def _gathered(inputs: MeasureInputs) -> list[Row]:
     """The stages' rows in the order of the line."""
     stages = (inputs.geometry, inputs.flow, inputs.tissue, inputs.dose, inputs.harmonised, inputs.uptake,
-              inputs.diffusion)
+              inputs.diffusion, inputs.phase_contrast)
     return _volumes(inputs.labels) + [row for path in stages if path is not None for row in read_rows(path)]
 
 

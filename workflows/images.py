@@ -1,4 +1,7 @@
-"""The lines of stages that end at the image: uptake on PET, diffusion in the brain. Each gives the rows of its case."""
+"""The lines of stages that end at the image: uptake on PET, diffusion in the brain, flow by phase contrast.
+
+Each gives the rows of its case.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +13,13 @@ from pipeline import formats
 from pipeline.fit_diffusion import FitDiffusionInputs, fit_diffusion
 from pipeline.harmonise import HarmoniseInputs, harmonise
 from pipeline.ingest import IngestInputs, ingest
+from pipeline.ingest.diffusion import ingest_diffusion
+from pipeline.ingest.velocity import ingest_velocity
 from pipeline.measure import MeasureInputs
+from pipeline.measure_flow import MeasureFlowInputs, measure_flow
 from pipeline.quantify_uptake import QuantifyUptakeInputs, quantify_uptake
 from pipeline.stage import tell
 from workflows.case import Case
-from workflows.diffusion_series import ingest_diffusion
 from workflows.intake import key_file
 from workflows.line import Line, StageFailed
 from workflows.recipe import Recipe
@@ -72,6 +77,17 @@ def diffusion(case: Case, recipe: Recipe, line: Line) -> MeasureInputs:
     return MeasureInputs(diffusion=found.measurements)
 
 
+def flow(case: Case, recipe: Recipe, line: Line) -> MeasureInputs:
+    """Phase images with their magnitude; a person's mask on their grid, and centrelines, when there are any."""
+    settings = recipe.ingest_velocity.but(accept=recipe.ingest.accept)
+    read = line.run(ingest_velocity, _scan(case), settings, "ingest")
+    found = line.run(measure_flow, MeasureFlowInputs(
+        velocity=read.velocity, magnitude=read.magnitude, sidecar=read.sidecar,
+        labels=line.use.get("segment.labels"), table=line.use.get("segment.table"),
+        centrelines=line.use.get("trace_centrelines.centrelines")), recipe.measure_flow)
+    return MeasureInputs(phase_contrast=found.measurements)
+
+
 def _scan(case: Case) -> IngestInputs:
     return IngestInputs(scan=Path(case.scan), key=key_file() if key_file().is_file() else None)
 
@@ -89,4 +105,4 @@ def _ct(case: Case, recipe: Recipe, line: Line, pet: Any) -> Any:
         return None
 
 
-LINES = {"uptake": uptake, "diffusion": diffusion}
+LINES = {"uptake": uptake, "diffusion": diffusion, "flow": flow}

@@ -11,8 +11,10 @@ from pipeline.extract_surface import ExtractSurfaceConfig
 from pipeline.fit_diffusion import FitDiffusionConfig
 from pipeline.harmonise import HarmoniseConfig
 from pipeline.ingest import IngestConfig
+from pipeline.ingest.velocity import IngestVelocityConfig
 from pipeline.intervene import InterveneConfig
 from pipeline.measure import MeasureConfig
+from pipeline.measure_flow import MeasureFlowConfig
 from pipeline.mesh import MeshConfig
 from pipeline.quantify_uptake import QuantifyUptakeConfig
 from pipeline.report import ReportConfig
@@ -32,14 +34,16 @@ class Recipe(Config):
 
     mesh_coarse is the second, coarser mesh, on which the flow is solved for the
     interval of each number; intervene is for variants. `line` says which stages
-    run: those of an artery, of uptake on PET, or of diffusion.
+    run: those of an artery, of uptake on PET, of diffusion, or of flow by phase contrast.
     """
 
     summary: str = ""
-    line: Literal["vessel", "uptake", "diffusion"] = "vessel"
+    line: Literal["vessel", "uptake", "diffusion", "flow"] = "vessel"
     ingest: IngestConfig = IngestConfig()
     ingest_ct: IngestConfig = IngestConfig(modality=("CT",), prefer_contrast=False)
     """Of the CT beside a PET."""
+    ingest_velocity: IngestVelocityConfig = IngestVelocityConfig()
+    """In place of `ingest` where flow is measured."""
     segment: SegmentConfig = SegmentConfig()
     extract_surface: ExtractSurfaceConfig = ExtractSurfaceConfig()
     trace_centrelines: TraceCentrelinesConfig = TraceCentrelinesConfig()
@@ -52,6 +56,7 @@ class Recipe(Config):
     """Of that CT on the PET."""
     quantify_uptake: QuantifyUptakeConfig = QuantifyUptakeConfig()
     fit_diffusion: FitDiffusionConfig = FitDiffusionConfig()
+    measure_flow: MeasureFlowConfig = MeasureFlowConfig()
     intervene: InterveneConfig = InterveneConfig()
     measure: MeasureConfig = MeasureConfig()
     report: ReportConfig = ReportConfig()
@@ -62,6 +67,7 @@ STAGES = {
                "simulate_flow_coarse", "simulate_tissue", "dose", "measure", "report"),
     "uptake": ("ingest", "ingest_ct", "harmonise", "quantify_uptake", "measure", "report"),
     "diffusion": ("ingest", "fit_diffusion", "measure", "report"),
+    "flow": ("ingest", "measure_flow", "measure", "report"),
 }
 """Folders of the stages of each line, in order."""
 

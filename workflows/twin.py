@@ -189,9 +189,9 @@ def _flow(found: Anatomy, scanned: Anatomy, recipe: Recipe, line: Line, base: Ph
     """Both meshes and the flow on each, with the same outlets; tissue and drug are still to come."""
     fine = line.run(mesh, _mesh_inputs(found, scanned, base and base.mesh), recipe.mesh)
     coarse = line.run(mesh, _mesh_inputs(found, scanned, base and base.coarse), recipe.mesh_coarse, "mesh_coarse")
-    flow = line.run(simulate_flow, _flow_inputs(found, fine, base and base.flow), recipe.simulate_flow)
+    flow = line.run(simulate_flow, _flow_inputs(found, fine, base and base.flow, line), recipe.simulate_flow)
     before = base.flow_coarse.state if base else None
-    rough = line.run(simulate_flow, _flow_inputs(found, coarse, base.flow if base else flow).model_copy(
+    rough = line.run(simulate_flow, _flow_inputs(found, coarse, base.flow if base else flow, line).model_copy(
         update={"state": before}), recipe.simulate_flow, "simulate_flow_coarse")
     return Physics(fine, coarse, flow, rough, None, None)
 
@@ -204,11 +204,12 @@ def _mesh_inputs(found: Anatomy, scanned: Anatomy, leader: Any) -> MeshInputs:
         "untreated_boundaries": leader.boundaries})
 
 
-def _flow_inputs(found: Anatomy, made: Any, before: Any) -> SimulateFlowInputs:
-    """before: the flow whose outlets are kept and whose end is the beginning, None for a first one."""
+def _flow_inputs(found: Anatomy, made: Any, before: Any, line: Line) -> SimulateFlowInputs:
+    """before: the flow whose outlets and inflow are kept and whose end is the beginning, None for a first one."""
     return SimulateFlowInputs(mesh=made.mesh, boundaries=made.boundaries, centrelines=found.lines.centrelines,
                               lesions=found.lines.lesions, sidecar=found.image.sidecar,
-                              outlets=before and before.outlets, state=before and before.state)
+                              outlets=before and before.outlets, state=before and before.state,
+                              inflow=None if before else line.use.get("measure_flow.inlet"))
 
 
 def gathering(found: Anatomy, solved: Physics) -> MeasureInputs:

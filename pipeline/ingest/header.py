@@ -18,7 +18,7 @@ import pydicom
 from pydicom import config as pydicom_config
 from pydicom.dataset import Dataset
 
-from pipeline.ingest import regions, vendor
+from pipeline.ingest import encoding, regions, vendor
 from pipeline.ingest.elements import integer, number, numbers_of, short, text, texts
 from pipeline.ingest.problems import Problem
 
@@ -39,7 +39,7 @@ _TAGS: list[Any] = [
     "RadiopharmaceuticalInformationSequence", "Units", "SUVType", "DecayCorrection", "NumberOfSlices",
     "FrameReferenceTime", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
     "ContrastBolusAgentSequence",
-    "InPlanePhaseEncodingDirection", 0x70531000, 0x70531009, *vendor.TAGS, *regions.TAGS,
+    "InPlanePhaseEncodingDirection", 0x70531000, 0x70531009, *vendor.TAGS, *encoding.TAGS, *regions.TAGS,
 ]
 _WORDS = {
     "arterial": r"arterial|arteriell|angio|\bcta\b|\bart\b|\bmra\b", "portal": r"portal|portven|\bpv\b",
@@ -135,7 +135,9 @@ def _facts(data: Dataset) -> dict[str, Any]:
     if facts["mosaic"]:
         facts |= {name: facts["mosaic"][name] for name in ("rows", "columns")}
         facts |= {"n_frames": facts["mosaic"]["n_slices"], "announced": None, "announced_slices": None}
-    return facts | {"frames": _frames(data, facts["mosaic"])}
+    facts["frames"] = _frames(data, facts["mosaic"])
+    flow = facts["frames"][0]["flow"] if facts["frames"] else None
+    return facts | {"venc_cm_s": round(100 * flow["venc_m_s"], 6) if flow else None}
 
 
 def _modality(data: Dataset) -> str:
@@ -181,7 +183,7 @@ def _hints(data: Dataset) -> dict[str, Any]:
     agent = bool(text(data, "ContrastBolusAgent")) or "ContrastBolusAgentSequence" in data
     part = text(data, "BodyPartExamined").upper().replace(" ", "")
     return {"words": words, "agent": agent, "body_part": part if part in _BODY else None,
-            "kvp": number(data, "KVP"), "venc_cm_s": vendor.velocity_encoding(data),
+            "kvp": number(data, "KVP"),
             "localizer": "LOCALIZER" in [t.upper() for t in texts(data, "ImageType")]
             or bool(re.search(r"locali[sz]er|\bscout|topogram|surview", free))}
 
@@ -248,6 +250,8 @@ def _frame(data: Dataset, places: list[Dataset]) -> dict[str, Any]:
         "segment": one("ReferencedSegmentNumber"), "between": one("SpacingBetweenSlices"),
         "decimals": max((len(t.partition(".")[2]) for t in texts(holder, "ImagePositionPatient")), default=0)}
     frame["b_value"], frame["gradient"] = vendor.diffusion(data, places)
+    frame["flow"] = encoding.of_frame(data, places) if text(data, "Modality") == "MR" else None
+    frame["beat_ms"] = encoding.beat_ms(data, places)
     if frame["trigger_ms"] is None:
         frame["trigger_ms"] = one("NominalCardiacTriggerDelayTime")
     times = find("FrameAcquisitionDateTime")

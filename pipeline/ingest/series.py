@@ -297,7 +297,7 @@ def _placed(name: str, times: list[list[Frame]], heads: Sequence[Head], warnings
     first = heads[times[0][0].file]
     numbers = tuple(sorted({f.file for part in times for f in part}))
     try:
-        stacks = [_stack(part, accept) for part in times]
+        stacks = [_stack(part, accept, is_series=len(times) > 1) for part in times]
     except BadInput as problem:
         return _refused(name, numbers, heads, problem, warnings)
     one = stacks[0]
@@ -324,7 +324,11 @@ def _said_of_tilt(first: Head, stack: geometry.Stack) -> tuple[str, ...]:
     return stack.corrected
 
 
-def _stack(part: list[Frame], accept: Collection[str]) -> geometry.Stack:
+def _stack(part: list[Frame], accept: Collection[str], *, is_series: bool) -> geometry.Stack:
+    """The grid of the slices at one time; one slice is enough where it was imaged over time."""
+    if is_series and len(part) == 1 and (part[0].facts["thickness"] or 0) > 0:
+        one = part[0]
+        return geometry.single(np.array(one.position), np.array(one.orientation), one.spacing, one.facts["thickness"])
     if len(part) < 2:
         raise BadInput("too_few_slices", "a single slice is not a volume: too few slices", "several slices",
                        "Give the folder of the whole series.")

@@ -28,14 +28,16 @@ def content(series: Series, values: np.ndarray, heads: Sequence[Head], n_not_fin
     return {
         "modality": modality, "modality_inferred": inferred, "anatomical": bool(facts.get("anatomical", is_dicom)),
         "size": list(values.shape), "spacing_mm": [round(s, 6) for s in series.spacing],
+        "corner_mm": [] if series.affine is None else np.round(series.affine[:3, 3], 2).tolist(),
         "has_contrast": contrast, "phase": phase, "body_part": facts.get("body_part"),
         "sex": facts.get("sex"), "age_years": facts.get("age_years"), "weight_kg": facts.get("weight_kg"),
         "height_m": facts.get("height_m"), "warnings": said, "format": facts["kind"],
         "units": {"CT": "HU", "PT": _pet_units(facts)}.get(modality, "arbitrary"), "suv_bw_scale": scale,
-        "venc_cm_s": facts.get("venc_cm_s"), "b_values_s_per_mm2": list(series.b_values),
+        "venc_cm_s": facts.get("venc_cm_s"), "velocity": velocity_of(series), "beat_ms": _first(series, "beat_ms"),
+        "b_values_s_per_mm2": list(series.b_values),
         "gradients_lps": [[round(x, 6) for x in g] for g in series.gradients],
         "resampled": series.shifts is not None,
-        "times_ms": list(series.times_ms), "echo_time_ms": _echo(series),
+        "times_ms": list(series.times_ms), "echo_time_ms": _first(series, "echo_ms"),
         "frame_of_reference": facts.get("frame_of_reference", ""), "slice_ids": _slice_ids(series, heads),
         "study_id": facts.get("study", ""), "series_id": facts.get("series", ""),
         "sop_class": facts["sop_class"] if plain_uid(facts.get("sop_class", "")) == facts.get("sop_class") else "",
@@ -62,8 +64,17 @@ def _pet_units(facts: Head) -> str:
     return {"BQML": "Bq/mL", "GML": "g/mL"}.get(units, "arbitrary")
 
 
-def _echo(series: Series) -> float | None:
-    return series.rows[0][0].facts["echo_ms"] if series.rows else None
+def _first(series: Series, name: str) -> float | None:
+    """A fact of the first frame."""
+    return series.rows[0][0].facts[name] if series.rows else None
+
+
+def velocity_of(series: Series) -> dict[str, Any] | None:
+    """What the values are as a velocity (see encoding.of_frame); `scale` None where frames differ in it."""
+    flows = [f.facts["flow"] for row in series.rows for f in row]
+    if not flows or flows[0] is None:
+        return None
+    return flows[0] | ({} if all(f == flows[0] for f in flows) else {"scale": None})
 
 
 def _slice_ids(series: Series, heads: Sequence[Head]) -> list[str]:

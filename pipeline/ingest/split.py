@@ -28,6 +28,7 @@ class Frame:
 
 _ECHO: tuple[str, Callable[[Head], Any]] = ("echo", lambda f: (f["echo"], f["echo_ms"]))
 _PHASE: tuple[str, Callable[[Head], Any]] = ("acquisition", lambda f: f["acquisition"])
+_FLOW: tuple[str, Callable[[Head], Any]] = ("flow", lambda f: _encoded(f["flow"]))
 _TIMES: list[tuple[str, Callable[[Head], Any]]] = [
     ("temporal", lambda f: f["temporal"]), ("trigger_ms", lambda f: f["trigger_ms"]),
     ("b_value", lambda f: None if f["b_value"] is None else (f["b_value"], tuple(f["gradient"] or ()))),
@@ -38,11 +39,12 @@ _TIMES: list[tuple[str, Callable[[Head], Any]]] = [
 def split(frames: list[Frame], modality: str) -> list[tuple[str, list[list[Frame]]]]:
     """Volumes of a series, each a list of time points; told apart only where positions repeat.
 
-    Echoes, and acquisitions of a CT (its contrast phases), are volumes of their own.
+    Echoes, encodings of velocity, and acquisitions of a CT (its contrast phases), are volumes of their own. A time
+    series of MR may be of one slice.
     """
     if _repeats(frames) == 1:
         return [("", [frames])]
-    for label, of in [_ECHO, _PHASE] if modality == "CT" else [_ECHO]:
+    for label, of in [_ECHO, _PHASE] if modality == "CT" else [_ECHO, _FLOW]:
         parts = _partition(frames, of)
         if len(parts) > 1 and all(len(p) > 1 and _repeats(p) < _repeats(frames) for p in parts):
             return [(f"-{label}{i + 1}{more}", part) for i, p in enumerate(parts)
@@ -51,15 +53,37 @@ def split(frames: list[Frame], modality: str) -> list[tuple[str, list[list[Frame
         parts = _partition(frames, of)
         if label == "b_value" and len(parts) > 1:
             parts = _in_time([again for part in parts for again in _again(part)])
-        if _are_times(parts):
+        if _are_times(parts, 1 if modality == "MR" and label in ("temporal", "trigger_ms") else 2):
             return [(f"-{label.partition('_')[0]}", parts)]
+    parts = _by_turn(frames)
+    if _are_times(parts, 1):
+        return [("-trigger", parts)]
     raise BadInput("duplicate_positions", "several slices lie at the same position, and nothing in their headers "
                    "(echo, time, b-value) tells them apart", "one slice per position",
                    "Separate echoes, phases or repeats into series of their own.")
 
 
-def _are_times(parts: list[list[Frame]]) -> bool:
-    return len(parts) > 1 and all(1 < len(p) == len(parts[0]) and _repeats(p) == 1 for p in parts)
+def _are_times(parts: list[list[Frame]], fewest: int) -> bool:
+    """fewest: slices at one time."""
+    return len(parts) > 1 and all(fewest <= len(p) == len(parts[0]) and _repeats(p) == 1 for p in parts)
+
+
+def _encoded(flow: Head | None) -> tuple[Any, ...]:
+    """What kind of image of a velocity a frame is, and along what."""
+    return ("",) if flow is None else (flow["component"], *np.round(flow["direction_lps"] or (), 2).tolist())
+
+
+def _by_turn(frames: list[Frame]) -> list[list[Frame]]:
+    """Frames of a velocity by the rank of their trigger time at each place: slices of one phase may differ a little."""
+    if any(f.facts["flow"] is None or f.facts["trigger_ms"] is None for f in frames):
+        return [frames]
+    seen: Counter[tuple[float, ...]] = Counter()
+    turns: dict[int, list[Frame]] = defaultdict(list)
+    for frame in sorted(frames, key=lambda f: f.facts["trigger_ms"]):
+        place = tuple(np.round(frame.position, 3))
+        turns[seen[place]].append(frame)
+        seen[place] += 1
+    return list(turns.values())
 
 
 def _partition(frames: list[Frame], of: Callable[[Head], Any]) -> list[list[Frame]]:

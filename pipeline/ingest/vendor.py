@@ -1,4 +1,4 @@
-"""What scanners put into elements of their own: diffusion weighting, velocity encoding, mosaics of slices.
+"""What scanners put into elements of their own: diffusion weighting, mosaics of slices (velocity: encoding.py).
 
 Runs in the limited child. A direction of diffusion is given in the patient's
 frame (LPS) or not at all: where a vendor's frame is documented for some
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
-from pipeline.ingest.elements import number, numbers_of, raw_text, text, texts, vector
+from pipeline.ingest.elements import number, numbers_of, text, texts, vector
 from pipeline.ingest.problems import Problem
 
 TAGS: list[Any] = [
@@ -23,12 +23,6 @@ TAGS: list[Any] = [
     0x00291020, 0x00430010, 0x00431039, 0x00510010, 0x0051100B, 0x00511014, 0x00511016, 0x00650010, 0x00651009,
     0x00651037, 0x00651050, 0x00651051, 0x20010010, 0x20011003, 0x20050010, 0x200510B0, 0x200510B1, 0x200510B2]
 Direction = list[float] | None
-
-
-def velocity_encoding(data: Dataset) -> float | None:
-    """Velocity encoding in cm/s from Siemens' private text such as v120in_throughplane."""
-    match = re.match(r"v(\d+(?:\.\d+)?)", raw_text(data.get_item(0x00511014)) if 0x00511014 in data else "")
-    return float(match[1]) if match else None
 
 
 def diffusion(data: Dataset, places: list[Dataset]) -> tuple[float | None, Direction]:

@@ -9,7 +9,7 @@ from pipeline.stage import Files, read_record
 
 ORDER = ("ingest", "segment", "extract_surface", "trace_centrelines", "intervene", "mesh", "mesh_coarse",
          "simulate_flow", "simulate_flow_coarse", "simulate_tissue", "dose", "ingest_ct", "harmonise",
-         "quantify_uptake", "fit_diffusion", "measure")
+         "quantify_uptake", "fit_diffusion", "measure_flow", "measure")
 KEPT = ("stage", "key", "version", "settings", "code", "libraries", "sources", "seed", "used")
 
 
@@ -35,6 +35,8 @@ class CaseFiles(Files):
     ct: Path | None = None
     fa: Path | None = None
     v1: Path | None = None
+    measured_flow: Path | None = None
+    flow_preview: Path | None = None
     measurements: Path | None = None
 
 
@@ -58,6 +60,8 @@ PLACES: dict[str, tuple[str, ...]] = {
     "ct": ("harmonise/moved.nii.gz", "ingest_ct/volume.nii.gz"),
     "fa": ("fit_diffusion/fa.nii.gz",),
     "v1": ("fit_diffusion/v1.nii.gz",),
+    "measured_flow": ("measure_flow/curves.csv",),
+    "flow_preview": ("measure_flow/preview.png",),
     "measurements": ("measure/measurements.csv",),
 }
 """Role to its place below the folder of a case or variant; the first that exists."""

@@ -16,6 +16,7 @@ from pipeline.report.cohort import document
 from pipeline.report.diffusion import diffusion_html
 from pipeline.report.files import CaseFiles, in_order
 from pipeline.report.models import models_html
+from pipeline.report.phase_contrast import phase_contrast_html
 from pipeline.report.pullback import Pullback, pullbacks
 from pipeline.report.scene import Case, as_script, scene
 from pipeline.report.slices import figures, slices
@@ -81,6 +82,7 @@ def case_page(files: CaseFiles, variants: Mapping[str, CaseFiles], records: Path
         ("Scan", _scan(files, sidecar)),
         ("Uptake", uptake_html(files, rows, anatomical)),
         ("Diffusion", diffusion_html(files, rows, anatomical)),
+        ("Measured flow", phase_contrast_html(files, rows)),
         ("Vessel in 3D", _viewer(data)),
         ("Lesions", _lesions(files, rows)),
         ("Models side by side", models_html(rows, changed)),

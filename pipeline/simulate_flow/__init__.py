@@ -85,6 +85,8 @@ class SimulateFlowInputs(Files):
     """The baseline's: then nothing is tuned."""
     state: Path | None = None
     """Where the baseline's flow ended: a vessel with the same cells starts from it."""
+    inflow: Path | None = None
+    """The patient's own, as measure_flow writes it (inlet.json): its beat, mean and form."""
 
 
 class SimulateFlowOutputs(Files):
@@ -125,6 +127,7 @@ def simulate_flow(inputs: SimulateFlowInputs, config: SimulateFlowConfig,
                   outputs: SimulateFlowOutputs) -> SimulateFlowReport:
     """Tune the outlets (or take the baseline's), solve the models until they repeat, write fields, curves and rows."""
     mesh = read_lumen_mesh(inputs.mesh, inputs.boundaries)
+    config = outside.with_inflow(config, inputs.inflow) if inputs.inflow and not inputs.outlets else config
     tree, lesions = formats.read_tree(inputs.centrelines), formats.read_lesions(inputs.lesions)
     fluid = Fluid(float(config.density), float(config.viscosity), blood.law(config.viscosity_law, config.hematocrit))
     walls = waves.elasticity(config.wave_speed, fluid)

@@ -90,6 +90,27 @@ def _wave(form: Sequence[float], mean: float, period: float) -> Pulse:
     return Pulse(period, values * mean / values.mean())
 
 
+def with_inflow(config: Any, path: Path) -> Any:
+    """The settings with a measured inflow: its beat, its mean, and its form over equal times.
+
+    Raises BadInput `two_inflows` where the settings name one too, `wrong_unit`, and what `_wave` raises.
+    """
+    named = [n for n in ("inlet_flow", "cardiac_output", "beat") if getattr(config, n) is not None]
+    named += ["inlet_waveform"] if config.inlet_waveform else []
+    if named:
+        raise BadInput("two_inflows", f"{path.name} is given, and the settings name {', '.join(named)}", "one inflow",
+                       "Leave out the setting, or the file.")
+    given = formats.read_json(path)
+    if given.get("unit") != "SI" or not given.get("flow"):
+        raise BadInput("wrong_unit", f"{path.name} says unit = {given.get('unit')}", "unit = SI, period and flow",
+                       "Make it by recipe phase_contrast.")
+    flow = np.array(given["flow"])
+    if not flow.mean() > 0:
+        raise BadInput("bad_waveform", f"the mean of the inflow is {flow.mean():.3g} m^3/s", "a mean above zero")
+    return config.but(inlet_flow=f"{float(flow.mean()):.9g} m^3/s", beat=f"{given['period']:.9g} s",
+                      inlet_waveform=tuple(flow.tolist()))
+
+
 def read(path: Path, tree: Tree, state: State = "rest") -> Outside:
     """The outlets and the inflow of an outlets.json, for the same leaves.
 

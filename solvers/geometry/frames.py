@@ -130,6 +130,17 @@ def stack(positions: np.ndarray, cosines: np.ndarray, pixel_spacing: tuple[float
     return Stack(affine, order, residual)
 
 
+def single(position: np.ndarray, cosines: np.ndarray, pixel_spacing: tuple[float, float],
+           thickness: float) -> Stack:
+    """The grid of one slice, as thick as it says, mm. position: (3,), cosines: (6,), pixel_spacing as for `stack`."""
+    axes = in_plane_axes(cosines[None])
+    affine = np.eye(4)
+    affine[:3, :3] = np.column_stack([axes[0] * pixel_spacing[1], axes[1] * pixel_spacing[0],
+                                      np.cross(*axes) * thickness])
+    affine[:3, 3] = position
+    return Stack(affine, np.array([0]), 0.0)
+
+
 def _line(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Least-squares step and start of equally spaced points (n, 3), and the worst distance from it."""
     index = np.arange(len(points)) - (len(points) - 1) / 2

@@ -9,12 +9,12 @@ import pytest
 
 from pipeline import formats
 from pipeline.ingest import IngestInputs, ingest
+from pipeline.ingest.diffusion import ingest_diffusion
 from pipeline.quantify_uptake import QuantifyUptakeConfig, QuantifyUptakeInputs, quantify_uptake
 from pipeline.stage import run
 from pipeline.table import HEADER, Row, read_rows
 from solvers.errors import BadInput
 from tests.end_to_end.test_line import anatwin
-from workflows.diffusion_series import ingest_diffusion
 from workflows.recipe import STAGES, named
 
 SCANS = Path(__file__).parents[2] / "sample_scans"

@@ -1,7 +1,4 @@
-"""The diffusion series of a scan: a time series of volumes, which the stage `ingest` does not choose.
-
-It stands here and not among the stages, for it is made of ingest's own reader.
-"""
+"""The diffusion series of a scan: a series of volumes, which the stage `ingest` does not choose."""
 
 import tempfile
 from collections.abc import Sequence
