@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import flow_phantom
 import numpy as np
 import pytest
 
@@ -117,6 +118,19 @@ def test_tensors_of_the_phantom(brain: Path) -> None:
         assert fa == pytest.approx(part["fa"], abs=0.015)
         found = np.asarray(directions.values)[labels == number]
         assert np.abs(found @ part["direction_lps"]).mean() > 0.998
+
+
+def test_flow_by_phase_contrast_from_dicom_to_the_page(tmp_path: Path) -> None:
+    """A pipe with wraps, background phase and noise; its flow is known."""
+    scan = flow_phantom.write_dicom(tmp_path / "scan", flow_phantom.scanned(flow_phantom.Scan(venc=0.52)))
+    anatwin("run", scan, tmp_path / "out", "--recipe", "phase_contrast")
+    home = next((tmp_path / "out").glob("sub-*"))
+    assert [s for s in STAGES["flow"] if not (home / s / "record.json").is_file()] == []
+    truth = flow_phantom.flow(flow_phantom.moments())
+    rows = rows_of(home)
+    assert rows["vessel_1", "flow", "mean"].value == pytest.approx(6e4 * truth.mean(), rel=0.02)
+    assert rows["vessel_1", "flow", "peak"].value == pytest.approx(6e4 * truth.max(), rel=0.02)
+    assert "Measured flow, with one standard deviation" in (home / "report.html").read_text()
 
 
 def test_without_a_liver_percist_says_so_and_the_rest_goes_on(oncology: Path, tmp_path: Path) -> None:
