@@ -204,6 +204,26 @@ def recipes(name: str = "", /, *, schema: Annotated[bool, Parameter(negative=())
 
 
 @app.command
+def fetch(name: str = "", /, *, source: str = "") -> int:
+    """Get the weights of a network onto this machine, checked by their SHA-256; without NAME, list them.
+
+    Parameters
+    ----------
+    name
+        Which weights.
+    source
+        Another address of the same files, as of a mirror; their checksums stay the same.
+    """
+    from workflows import weights
+
+    if name:
+        print(weights.fetch(name, source))
+    else:
+        print("\n".join(f"{n}: {w.summary}; {w.licence}" for n, w in weights.known().items()))
+    return 0
+
+
+@app.command
 def doctor() -> int:
     """What is installed, what is missing, how to get it."""
     from workflows.doctor import findings

@@ -1,4 +1,4 @@
-"""The lines of stages that end at the image: uptake on PET, diffusion in the brain, flow by phase contrast.
+"""The lines of stages that end at the image: uptake on PET, diffusion in the brain, flow by phase contrast, a brain's regions.
 
 Each gives the rows of its case.
 """
@@ -18,7 +18,9 @@ from pipeline.ingest.velocity import ingest_velocity
 from pipeline.measure import MeasureInputs
 from pipeline.measure_flow import MeasureFlowInputs, measure_flow
 from pipeline.quantify_uptake import QuantifyUptakeInputs, quantify_uptake
+from pipeline.segment import SegmentInputs, segment
 from pipeline.stage import tell
+from workflows import weights
 from workflows.case import Case
 from workflows.intake import key_file
 from workflows.line import Line, StageFailed
@@ -88,6 +90,15 @@ def flow(case: Case, recipe: Recipe, line: Line) -> MeasureInputs:
     return MeasureInputs(phase_contrast=found.measurements)
 
 
+def brain(case: Case, recipe: Recipe, line: Line) -> MeasureInputs:
+    """A T1-weighted image, and the weights of a network."""
+    model = weights.find(recipe.brain_model)
+    image = line.run(ingest, _scan(case), recipe.ingest)
+    found = line.run(segment, SegmentInputs(volume=image.volume, sidecar=image.sidecar, brain_model=model),
+                     recipe.segment)
+    return MeasureInputs(labels=found.table)
+
+
 def _scan(case: Case) -> IngestInputs:
     return IngestInputs(scan=Path(case.scan), key=key_file() if key_file().is_file() else None)
 
@@ -105,4 +116,4 @@ def _ct(case: Case, recipe: Recipe, line: Line, pet: Any) -> Any:
         return None
 
 
-LINES = {"uptake": uptake, "diffusion": diffusion, "flow": flow}
+LINES = {"uptake": uptake, "diffusion": diffusion, "flow": flow, "brain": brain}

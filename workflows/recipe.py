@@ -34,11 +34,14 @@ class Recipe(Config):
 
     mesh_coarse is the second, coarser mesh, on which the flow is solved for the
     interval of each number; intervene is for variants. `line` says which stages
-    run: those of an artery, of uptake on PET, of diffusion, or of flow by phase contrast.
+    run: those of an artery, of uptake on PET, of diffusion, of flow by phase contrast, or of the
+    brain by a network, whose weights `brain_model` names.
     """
 
     summary: str = ""
-    line: Literal["vessel", "uptake", "diffusion", "flow"] = "vessel"
+    line: Literal["vessel", "uptake", "diffusion", "flow", "brain"] = "vessel"
+    brain_model: str = ""
+    """Name of fetched weights (anatwin fetch), or a folder."""
     ingest: IngestConfig = IngestConfig()
     ingest_ct: IngestConfig = IngestConfig(modality=("CT",), prefer_contrast=False)
     """Of the CT beside a PET."""
@@ -67,6 +70,7 @@ STAGES = {
                "simulate_flow_coarse", "simulate_tissue", "dose", "measure", "report"),
     "uptake": ("ingest", "ingest_ct", "harmonise", "quantify_uptake", "measure", "report"),
     "diffusion": ("ingest", "fit_diffusion", "measure", "report"),
+    "brain": ("ingest", "segment", "measure", "report"),
     "flow": ("ingest", "measure_flow", "measure", "report"),
 }
 """Folders of the stages of each line, in order."""

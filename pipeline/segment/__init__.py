@@ -1,7 +1,9 @@
 """From a contrast scan to the lumen of its large arteries, with how sure its edge is, and to body, lung and bone.
 
-One method a file: `arteries` (automatic), `given` (a mask that someone made), `body` (CT), `organs` (CT), `labels`
-(the label map and its table), `preview` (a picture to look at).
+Given the weights of a network for it, from T1-weighted MR to the brain instead.
+
+One method a file: `arteries` (automatic), `given` (a mask that someone made), `body` (CT), `organs` (CT), `brain`
+(T1-weighted MR), `labels` (the label map and its table), `preview` (a picture to look at).
 """
 
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import formats
-from pipeline.segment import arteries, body, given, labels, organs, preview
+from pipeline.segment import arteries, body, brain, given, labels, organs, preview
 from pipeline.segment.result import Lumen
 from pipeline.stage import Config, Files, Report
 from solvers.errors import BadInput
@@ -37,6 +39,8 @@ class SegmentConfig(Config):
     organs: bool = False
     """Look for organs, lungs, fat, muscle and bones too (CT only); what is not found is named in the report. Not asked
     for by itself, as their limits are known from few scans."""
+    brain_memory_gib: float = 2.0
+    """Held at once, at most, where a network finds the brain."""
 
 
 class SegmentInputs(Files):
@@ -44,6 +48,8 @@ class SegmentInputs(Files):
     sidecar: Path | None = None
     labels_given: Path | None = None
     table_given: Path | None = None
+    brain_model: Path | None = None
+    """A folder with the weights of a MeshNet: then the brain is looked for, and no vessel."""
 
 
 class SegmentOutputs(Files):
@@ -63,8 +69,8 @@ class SegmentReport(Report):
     lumen_intensity: float | None
     blur_sigma_mm: float | None
     noise: float | None
-    edge_sd_median_mm: float
-    edge_sd_p95_mm: float
+    edge_sd_median_mm: float | None
+    edge_sd_p95_mm: float | None
     n_tubes: int
     n_branches: int
     n_leaks_stopped: int
@@ -84,6 +90,8 @@ class SegmentReport(Report):
 
 def segment(inputs: SegmentInputs, config: SegmentConfig, outputs: SegmentOutputs) -> SegmentReport:
     volume = _checked(formats.read_volume(inputs.volume))
+    if inputs.brain_model:
+        return _of_brain(volume, inputs.brain_model, config, outputs)
     is_ct = _is_ct(volume, inputs.sidecar)
     if inputs.labels_given:
         lumen = given.lumen(volume, inputs.labels_given, inputs.table_given, config.lumen_labels, config.refine_given)
@@ -102,6 +110,20 @@ def segment(inputs: SegmentInputs, config: SegmentConfig, outputs: SegmentOutput
     if outputs.preview:
         preview.write(outputs.preview, volume, lumen)
     return _report(volume, lumen).model_copy(update=_told(others))
+
+
+def _of_brain(volume: Volume, model: Path, config: SegmentConfig, outputs: SegmentOutputs) -> SegmentReport:
+    """Regions of the brain by a network."""
+    regions = brain.find(volume, model, int(config.brain_memory_gib * 2**30))
+    found = labels.of_regions(volume, regions)
+    formats.write_volume(outputs.labels, volume.but(found.values), np.uint8)
+    labels.write_table(outputs.table, found)
+    if outputs.preview:
+        preview.write_regions(outputs.preview, volume, found.values)
+    return SegmentReport(method="MeshNet", lumen_volume_ml=0.0, lumen_intensity=None, blur_sigma_mm=None, noise=None,
+                         edge_sd_median_mm=None, edge_sd_p95_mm=None, n_tubes=0, n_branches=0, n_leaks_stopped=0,
+                         calcification_ml=0.0, leaves_image=any(not o.is_whole for o in regions.found.values()),
+                         ).model_copy(update=_told(regions))
 
 
 def _checked(volume: Volume) -> Volume:

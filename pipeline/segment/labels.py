@@ -45,6 +45,14 @@ def compose(volume: Volume, lumen: Lumen, masks: dict[str, np.ndarray], organs: 
     return _counted(volume, lumen, values, [name for name, _ in layers], organs)
 
 
+def of_regions(volume: Volume, found: Organs) -> Labels:
+    """Regions that do not overlap, without a vessel."""
+    values = np.zeros(volume.values.shape, np.uint8)
+    for name, one in found.found.items():
+        values[one.mask] = anatomy.structure(name).index
+    return _counted(volume, None, values, list(found.found), found)
+
+
 def aorta(lumen: Lumen) -> np.ndarray:
     """The aorta's trunk alone: its (true) lumen, the false lumen, and `aorta` for the flap and clot between them."""
     assert lumen.aorta is not None and lumen.false_lumen is not None
@@ -54,16 +62,17 @@ def aorta(lumen: Lumen) -> np.ndarray:
     return values
 
 
-def _counted(volume: Volume, lumen: Lumen, values: np.ndarray, names: list[str], organs: Organs) -> Labels:
+def _counted(volume: Volume, lumen: Lumen | None, values: np.ndarray, names: list[str], organs: Organs) -> Labels:
     rows = [_row(volume, lumen, values, name, organs) for name in names]
     kept = sorted((r for r in rows if r[2] > 0), key=lambda r: anatomy.structure(r[0]).index)
     return Labels(values, tuple(kept))
 
 
-def _row(volume: Volume, lumen: Lumen, values: np.ndarray, name: str, organs: Organs) -> tuple[str, float, float, bool]:
+def _row(volume: Volume, lumen: Lumen | None, values: np.ndarray, name: str,
+         organs: Organs) -> tuple[str, float, float, bool]:
     here = values == anatomy.structure(name).index
     organ = organs.found.get(name)
-    if name == "arterial_lumen":
+    if name == "arterial_lumen" and lumen is not None:
         confidence = lumen.confidence
     else:
         confidence = CONFIDENCE[name] if name in CONFIDENCE or organ is None else organ.confidence

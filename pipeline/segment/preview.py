@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.segment.result import Lumen
 from solvers.geometry.volume import Volume
+from solvers.library import anatomy
 
 
 def write(path: Path, volume: Volume, lumen: Lumen) -> None:
@@ -32,6 +33,28 @@ def write(path: Path, volume: Volume, lumen: Lumen) -> None:
     false = "" if lumen.false_lumen is None or not lumen.false_lumen.any() else ", false lumen (violet)"
     figure.suptitle(f"Arterial lumen (red), one standard deviation inside (yellow) and outside (blue){false}",
                     color="white")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Software": None})
+
+
+def write_regions(path: Path, volume: Volume, values: np.ndarray) -> None:
+    """Slices through the middle of all labels, without and with their colours."""
+    from matplotlib.colors import ListedColormap
+    from matplotlib.figure import Figure
+
+    shown = {s.index: s.colour for s in anatomy.structures().values()}
+    colours = ListedColormap([shown.get(n, "#000000") for n in range(256)])
+    middle = np.argwhere(values > 0).mean(axis=0).astype(int)
+    low, high = np.percentile(volume.values, [1, 99.7])
+    figure = Figure(figsize=(13, 9), dpi=80, facecolor="black")
+    for axis, place in enumerate(middle):
+        plain, marked = figure.add_subplot(2, 3, axis + 1), figure.add_subplot(2, 3, axis + 4)
+        for axes in (plain, marked):
+            _show(axes, volume, volume.values.take(place, axis), axis, low, high,
+                  f"slice {place} of axis {'ijk'[axis]}")
+        across, up = (volume.spacing[a] for a in range(3) if a != axis)
+        marked.imshow(np.ma.masked_equal(values.take(place, axis).T, 0), cmap=colours, vmin=0, vmax=255, alpha=0.6,
+                      aspect=up / across, interpolation="nearest", origin="lower" if axis < 2 else "upper")
     figure.tight_layout()
     figure.savefig(path, metadata={"Software": None})
 
