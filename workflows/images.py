@@ -1,4 +1,4 @@
-"""The lines of stages that end at the image: uptake on PET, diffusion in the brain, flow by phase contrast, a brain's regions.
+"""The lines of stages that end at the image: uptake on PET, diffusion, flow by phase contrast, regions of the brain.
 
 Each gives the rows of its case.
 """

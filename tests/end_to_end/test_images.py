@@ -7,6 +7,7 @@ from pathlib import Path
 import flow_phantom
 import numpy as np
 import pytest
+import test_brain
 
 from pipeline import formats
 from pipeline.ingest import IngestInputs, ingest
@@ -15,6 +16,7 @@ from pipeline.quantify_uptake import QuantifyUptakeConfig, QuantifyUptakeInputs,
 from pipeline.stage import run
 from pipeline.table import HEADER, Row, read_rows
 from solvers.errors import BadInput
+from solvers.geometry.volume import Volume
 from tests.end_to_end.test_line import anatwin
 from workflows.recipe import STAGES, named
 
@@ -131,6 +133,22 @@ def test_flow_by_phase_contrast_from_dicom_to_the_page(tmp_path: Path) -> None:
     assert rows["vessel_1", "flow", "mean"].value == pytest.approx(6e4 * truth.mean(), rel=0.02)
     assert rows["vessel_1", "flow", "peak"].value == pytest.approx(6e4 * truth.max(), rel=0.02)
     assert "Measured flow, with one standard deviation" in (home / "report.html").read_text()
+
+
+def test_a_brain_by_a_network_from_nifti_to_the_page(tmp_path: Path) -> None:
+    """A ball in a shell, and a network that tells them by brightness: both volumes are known."""
+    place = np.indices((40, 40, 40)) - 19.5
+    r = np.linalg.norm(place, axis=0)
+    image = np.where(r < 8, 250.0, np.where(r < 13, 150.0, 0.0))
+    formats.write_volume(tmp_path / "head.nii.gz", Volume(image, np.eye(4)), np.float32)
+    model = test_brain.written(tmp_path / "model", test_brain.threshold_layers())
+    anatwin("run", tmp_path / "head.nii.gz", tmp_path / "out", "--recipe", "brain_t1", "--set", f"brain_model={model}")
+    home = next((tmp_path / "out").glob("sub-*"))
+    assert [s for s in STAGES["brain"] if not (home / s / "record.json").is_file()] == []
+    rows = rows_of(home)
+    assert rows["white_matter", "volume", "value"].value == pytest.approx((r < 8).sum() / 1000, rel=0.05)
+    assert rows["grey_matter", "volume", "value"].value == pytest.approx(((r >= 8) & (r < 13)).sum() / 1000, rel=0.05)
+    assert "grey matter" in (home / "report.html").read_text().lower()
 
 
 def test_without_a_liver_percist_says_so_and_the_rest_goes_on(oncology: Path, tmp_path: Path) -> None:
