@@ -33,7 +33,7 @@ def test_two_networks_agree_on_the_tissues_of_a_head(shared, tmp_path):
     ml = {n: float(m.sum()) * volume.voxel_volume / 1000 for n, m in heavy.items()}
     dice = {n: 2 * (light[n] & heavy[n]).sum() / (light[n].sum() + heavy[n].sum()) for n in heavy}
     print(json.dumps({"dice": dice, "ml": ml, "cpu_s": [quick, slow], "peak_gib": memory}, default=float))
-    assert min(dice.values()) > 0.9
+    assert min(dice.values()) > 0.85
     assert 350 < ml["white_matter"] < 700 and 500 < ml["grey_matter"] < 900
     grey = np.asarray(volume.values, float)
     white, matter = (grey[heavy[n]].mean() for n in ("white_matter", "grey_matter"))
