@@ -25,7 +25,7 @@ Phi and pressure P: for each q, and with a(q) = (U, grad q) - the integral of U.
     P = p + now rho / dt Phi + mu a(q) / (1, q), without the last on outlets
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -33,6 +33,7 @@ import pytest
 from scipy.spatial import cKDTree
 
 from solvers.fenics import MPI, fem, mesh, ufl
+from solvers.flow import cells, taylor_hood
 from solvers.flow.navier_stokes import Caps, Flow, Fluid, State, Step, Stepping
 from solvers.flow.windkessel import Windkessel
 from solvers.geometry import dolfinx_mesh
@@ -318,3 +319,42 @@ def test_power_heat_and_energy(step):
                     for term in (2 * mu * ufl.inner(strain, strain), kinetic))
     assert step.flow.dissipation(step.after) == pytest.approx(heat, rel=1e-9)
     assert step.flow.kinetic_energy(step.after) == pytest.approx(energy, rel=1e-9)
+
+
+def test_what_a_step_shows(step):
+    speed = np.linalg.norm(step.after.u, axis=1)[step.flow.nodes.cells].max(axis=1)
+    corners = step.flow.points[step.flow.tets]
+    size = (np.sqrt(2) * np.abs(np.linalg.det(corners[:, 1:] - corners[:, :1]))) ** (1 / 3)
+    assert step.shown.cfl == pytest.approx((speed / size).max() * DT, rel=1e-9)
+    flow = step.shown.flow
+    assert step.shown.imbalance == pytest.approx(abs(sum(flow.values()) / flow[INLET]), rel=1e-9)
+
+
+def test_when_a_step_is_taken_in_parts(step):
+    """As soon as it is more than twice as long as the last, or passes a cell more often than is allowed."""
+    passed = float(step.flow._rates(step.before.u).max()) * DT
+    for last, most, parts in ((0.501, np.inf, 1), (0.499, np.inf, 2), (0.249, np.inf, 4), (1.0, 1.001 * passed, 1),
+                              (1.0, 0.999 * passed, 2)):
+        held = replace(step.flow, stepping=replace(step.flow.stepping, most_cfl=most))
+        assert held._parts(replace(step.before, dt=last * DT)) == parts
+
+
+def test_shear_on_a_flat_wall_in_a_linear_flow(step):
+    """- mu dU/dn along the wall, mu by the law at that rate; at the vertices off the box's edges."""
+    flow, slope = step.flow, np.array([[0.3, -1.1, 0.7], [0.4, 0.2, 1.3], [-0.9, 0.5, -0.5]])
+    faces, normals = flow.faces[WALL][:, :3], flow.outward[WALL] / np.linalg.norm(flow.outward[WALL], axis=1)[:, None]
+    around = {v: normals[(faces == v).any(axis=1)] for v in np.unique(faces)}
+    flat = {v: n[0] for v, n in around.items() if np.ptp(n, axis=0).max() < 1e-9}
+    assert len(flat) > 10
+    found = flow.traction(replace(step.after, u=flow.nodes.points @ slope.T))
+    for vertex, n in flat.items():
+        rate = -(slope @ n) + n * (n @ slope @ n)
+        mu = MU if flow.fluid.law is None else flow.fluid.law.viscosity(np.linalg.norm(rate))
+        np.testing.assert_allclose(found[vertex], mu * rate, atol=1e-10)
+
+
+@pytest.mark.parametrize("corners", [3, 4])
+def test_a_regular_cell_is_as_large_as_its_edge(corners):
+    points = 0.7 * np.array([[0, 0, 0], [1, 0, 0], [0.5, np.sqrt(0.75), 0], [0.5, np.sqrt(1 / 12), np.sqrt(2 / 3)]])
+    made = taylor_hood.nodes(points[:corners], np.arange(corners)[None])
+    assert cells.cells(made.points, made.cells, taylor_hood.element(corners).between).size == pytest.approx(0.7)
