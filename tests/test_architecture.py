@@ -12,7 +12,7 @@ from pipeline.stage import Config, Files, hints
 
 ROOT = Path(__file__).parents[1]
 LAYERS = {"solvers": 0, "pipeline": 1, "workflows": 2}
-SHARED = {"stage", "formats", "table", "provenance", "lumen_mesh"}
+SHARED = {"stage", "formats", "table", "provenance", "lumen_mesh", "uids"}
 SOURCES = sorted(p for layer in LAYERS for p in (ROOT / layer).rglob("*.py"))
 STAGES = tuple(sorted(p.stem for p in (ROOT / "pipeline").iterdir()
                       if (p.suffix == ".py" or (p / "__init__.py").is_file())

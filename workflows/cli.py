@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from solvers.errors import AnatwinError, BadInput
-from workflows import cohort, intake
+from workflows import cleaning, cohort, intake
 from workflows.case import Case
 from workflows.settings import BadSettings
 
@@ -90,6 +90,25 @@ def ingest(scans: Path, out: Path, /, *, accept: Repeated = None) -> int:
     accepted = intake.checked(accept or [])
     _writable(out)
     return intake.ingest_all(scans, out, accepted)
+
+
+@app.command
+def deidentify(scans: Path, out: Path, /, *, accept: Repeated = None) -> int:
+    """Only clean: DICOM in, DICOM out without what names the patient (NIfTI the same). Pixels stay as they are.
+
+    Parameters
+    ----------
+    scans
+        A file or a folder in any shape, as for `run`.
+    out
+        A new folder: images, and deidentify.json, which says what became of every series and file.
+    accept
+        A refusal that you overrule, by its code: shows_head (a head leaves as it is), burned_in_text (images leave
+        with what is written in them). Again for another one.
+    """
+    accepted = cleaning.checked(accept or [])
+    _writable(out)
+    return cleaning.deidentify(scans, out, accepted)
 
 
 @app.command

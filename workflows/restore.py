@@ -10,8 +10,7 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
-from pipeline import ingest
-from pipeline.export import uids
+from pipeline import ingest, uids
 from pipeline.ingest.header import keyed
 from solvers.errors import BadInput
 

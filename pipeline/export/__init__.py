@@ -1,6 +1,5 @@
 """A case's labels and measurements for other programs: DICOM segmentation, DICOM report, `.seg.nrrd`.
 
-    uids          UIDs made from keyed hashes
     codes         our words as SNOMED CT and UCUM
     source        the images that results cite, as de-identified headers
     segmentation  DICOM SEG

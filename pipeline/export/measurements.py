@@ -21,8 +21,8 @@ from highdicom.sr import (
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from pipeline import uids
 from pipeline.export import codes as ours
-from pipeline.export import uids
 from pipeline.export.segmentation import NAME, Label, Maker, mark
 from pipeline.export.source import Source
 from pipeline.table import Row

@@ -12,8 +12,8 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from skimage.color import rgb2lab
 
+from pipeline import uids
 from pipeline.export import codes as ours
-from pipeline.export import uids
 from pipeline.export.source import METHOD, Source
 from solvers.geometry.volume import Volume
 from solvers.library import anatomy

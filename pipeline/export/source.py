@@ -9,7 +9,7 @@ from pydicom import Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage
 from pydicom.valuerep import format_number_as_ds
 
-from pipeline.export import uids
+from pipeline import uids
 from solvers.errors import BadInput
 
 METHOD = "anatwin: identifiers as keyed hashes, without dates and texts"

@@ -157,7 +157,7 @@ def _write(one: Series, found: Index, volume: Path, beside: Path, scratch: Path,
         values, said = _drawn(one, found, scratch, reader)
         facts = sidecar.of_mask(one, values, said)
     else:
-        values, n_odd = _decode(one, found, scratch, reader)
+        values, n_odd = decode(one, found, scratch, reader)
         facts = sidecar.content(one, values, found.heads, n_odd)
     if not has_key:
         facts |= {"slice_ids": [], "frame_of_reference": "", "study_id": "", "series_id": ""}
@@ -177,7 +177,7 @@ def _drawn(one: Series, found: Index, scratch: Path, reader: Reader) -> tuple[np
     return np.load(out, mmap_mode="r"), said
 
 
-def _decode(one: Series, found: Index, scratch: Path, reader: Reader) -> tuple[np.ndarray, int]:
+def decode(one: Series, found: Index, scratch: Path, reader: Reader) -> tuple[np.ndarray, int]:
     """The values of a series, (i, j, k[, t]), and how many were not finite; the child writes, we map."""
     files = list(one.files)
     place = {n: i for i, n in enumerate(files)}

@@ -10,7 +10,7 @@ import math
 import os
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ import numpy as np
 from pipeline.ingest.problems import Problem
 
 Say = Callable[[dict[str, Any]], None]
+Task = Callable[[dict[str, Any], Say], None]
 
 
-def main() -> None:
-    """Do requests until there are no more; native libraries cannot disturb the answers."""
+def main(more: Mapping[str, Task] = {}) -> None:  # noqa: B006
+    """Do requests until there are no more; native libraries cannot disturb the answers. more: tasks by name."""
+    tasks = {"index": _index, "decode": _decode, "mask": _mask, **more}
     out = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
@@ -31,12 +33,11 @@ def main() -> None:
         out.flush()
 
     for line in sys.stdin:
-        _serve(json.loads(line), say)
+        _serve(json.loads(line), say, tasks)
         say({"end": True})
 
 
-def _serve(request: dict[str, Any], say: Say) -> None:
-    tasks = {"index": _index, "decode": _decode, "mask": _mask}
+def _serve(request: dict[str, Any], say: Say, tasks: Mapping[str, Task]) -> None:
     _limit(request["memory"], request["seconds"])
     try:
         tasks[request["task"]](request, say)

@@ -58,7 +58,7 @@ def _images(path: Path, head: dict[str, Any]) -> np.ndarray:
         if pixels["length"] != 0xFFFFFFFF:
             return _native(file.read(pixels["length"]), shape, head)
         body = file.read()
-    return _stored(np.stack([_frame(b, syntax, shape[1:], head) for b in _fragments(body, shape[0])]), head)
+    return _stored(np.stack([_frame(b, syntax, shape[1:], head) for b in fragments(body, shape[0])]), head)
 
 
 def _check_claims(shape: tuple[int, int, int], head: dict[str, Any]) -> None:
@@ -118,7 +118,8 @@ def _stored(values: np.ndarray, head: dict[str, Any]) -> np.ndarray:
     return wide
 
 
-def _fragments(body: bytes, n_frames: int) -> list[bytes]:
+def fragments(body: bytes, n_frames: int) -> list[bytes]:
+    """The compressed frames of encapsulated pixel data. Raises Problem."""
     from pydicom.encaps import generate_frames
 
     try:

@@ -65,7 +65,7 @@ def _check(facts: dict[str, Any]) -> None:
 
 def values(path: Path, head: dict[str, Any]) -> np.ndarray:
     """The voxels with the header's scaling, (i, j, k[, t]). Raises Problem."""
-    raw = _nifti_body(path, head) if head["kind"] == "nifti" else _plain_body(path, head)
+    raw = nifti_body(path, head) if head["kind"] == "nifti" else _plain_body(path, head)
     dtype, shape = np.dtype(head["dtype"]), tuple(head["shape"])
     array = np.frombuffer(raw, dtype, count=math.prod(shape)).reshape(shape, order="F")
     slope, intercept = head.get("slope", 1.0), head.get("intercept", 0.0)
@@ -84,6 +84,14 @@ def _open(path: Path) -> Any:
 
 
 def _nifti(path: Path) -> dict[str, Any]:
+    header, magic = nifti_header(path)
+    facts: dict[str, Any] = {"detached": magic[:2] == b"ni", "warnings": []}
+    facts |= _nifti_shape(header, path, facts["detached"]) | _nifti_scale(header)
+    return facts | _nifti_affine(header, facts["warnings"])
+
+
+def nifti_header(path: Path) -> tuple[Any, bytes]:
+    """The header of a NIfTI file as it stands, and its magic. Raises Problem."""
     with _open(path) as file:
         head = file.read(600)
     version = 2 if 540 in (int.from_bytes(head[:4], "little"), int.from_bytes(head[:4], "big")) else 1
@@ -94,10 +102,7 @@ def _nifti(path: Path) -> dict[str, Any]:
     import nibabel
 
     kind: Any = nibabel.Nifti2Header if version == 2 else nibabel.Nifti1Header
-    header = kind.from_fileobj(io.BytesIO(head), check=False)
-    facts: dict[str, Any] = {"detached": magic[:2] == b"ni", "warnings": []}
-    facts |= _nifti_shape(header, path, facts["detached"]) | _nifti_scale(header)
-    return facts | _nifti_affine(header, facts["warnings"])
+    return kind.from_fileobj(io.BytesIO(head), check=False), magic
 
 
 def _nifti_shape(header: Any, path: Path, detached: bool) -> dict[str, Any]:
@@ -193,7 +198,8 @@ def _conflict(sform: np.ndarray, header: Any) -> str:
     return "qform and sform of the header put the image at different places (conflicting orientation)"
 
 
-def _nifti_body(path: Path, head: dict[str, Any]) -> bytes:
+def nifti_body(path: Path, head: dict[str, Any]) -> bytes:
+    """The voxels' bytes, without what precedes and follows them. Raises Problem."""
     body = _image_of(path) if head["detached"] else path
     wanted = math.prod(head["shape"]) * np.dtype(head["dtype"]).itemsize
     try:

@@ -33,9 +33,13 @@ _ENVIRONMENT = ("PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR", "LANG", "PYTHONDONT
 
 
 class Reader:
-    """A child process for foreign bytes; starts when first asked, ends with its `with` block."""
+    """A child process for foreign bytes; starts when first asked, ends with its `with` block.
 
-    def __init__(self) -> None:
+    module: what it runs; another than ingest's has the same tasks and more.
+    """
+
+    def __init__(self, module: str = "pipeline.ingest.child") -> None:
+        self._module = module
         self._child: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
@@ -47,7 +51,7 @@ class Reader:
 
     def ask(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         """The answers that the child gave before it was done, or died, or ran out of time."""
-        child = self._child = self._child or _start()
+        child = self._child = self._child or _start(self._module)
         assert child.stdin and child.stdout
         timer = threading.Timer(10 * request["seconds"], child.kill)
         timer.start()
@@ -84,11 +88,11 @@ class Reader:
         child.wait()
 
 
-def _start() -> "subprocess.Popen[str]":
+def _start(module: str) -> "subprocess.Popen[str]":
     environment = {k: v for k, v in os.environ.items() if k in _ENVIRONMENT}
     environment |= {"PYTHONPATH": str(Path(pipeline.__file__).parents[1]), "OMP_NUM_THREADS": "1",
                     "OPENBLAS_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-P", "-m", "pipeline.ingest.child"], stdin=subprocess.PIPE,
+    return subprocess.Popen([sys.executable, "-P", "-m", module], stdin=subprocess.PIPE,
                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, text=True)
 
 

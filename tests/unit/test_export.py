@@ -11,8 +11,8 @@ import SimpleITK
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from pipeline import formats
-from pipeline.export import ExportConfig, ExportInputs, ExportOutputs, export, uids
+from pipeline import formats, uids
+from pipeline.export import ExportConfig, ExportInputs, ExportOutputs, export
 from pipeline.ingest import IngestConfig, IngestInputs, IngestOutputs, ingest, read_all
 from pipeline.stage import read_record, run
 from pipeline.table import Row, write_rows
