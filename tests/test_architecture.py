@@ -13,6 +13,8 @@ from pipeline.stage import Config, Files, hints
 ROOT = Path(__file__).parents[1]
 LAYERS = {"solvers": 0, "pipeline": 1, "workflows": 2}
 SHARED = {"stage", "formats", "table", "provenance", "lumen_mesh", "uids"}
+BUILDS_ON = {"deidentify": {"ingest"}}
+"""The one stage that reads foreign bytes beside ingest does it by ingest's limited reader: one such door is enough."""
 SOURCES = sorted(p for layer in LAYERS for p in (ROOT / layer).rglob("*.py"))
 STAGES = tuple(sorted(p.stem for p in (ROOT / "pipeline").iterdir()
                       if (p.suffix == ".py" or (p / "__init__.py").is_file())
@@ -44,7 +46,7 @@ def test_a_stage_imports_no_other_stage() -> None:
         if own in SHARED or own == "__init__":
             continue
         others = {n.split(".")[1] for n in imported(path) if n.startswith("pipeline.")} - SHARED - {own}
-        private = {o for o in others if o in STAGES}
+        private = {o for o in others if o in STAGES} - BUILDS_ON.get(own, set())
         assert not private, f"{path.name} imports the stages {private}"
 
 

@@ -1,7 +1,7 @@
 """A DICOM data set made anew from what `rules` allow. Nothing is copied that has not the form it should have."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +17,7 @@ from pipeline.deidentify import private, rules, words
 from pipeline.ingest.elements import text, texts
 from pipeline.ingest.header import keyed
 
-METHOD = "anatwin: PS3.15 Basic Profile by allow-list, UIDs as keyed hashes"
+METHOD = "anatwin: PS3.15 Basic Profile by allow-list, UIDs hashed"
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,8 @@ def _add_private(new: Dataset, tag: int, creator: str, vr: str, value: object) -
 
 
 def _items(data: Dataset, tag: str | int) -> list[Dataset]:
-    value = data[tag].value if tag in data else None
-    return [i for i in value if isinstance(i, Dataset)] if isinstance(value, (list, tuple)) or hasattr(
-        value, "is_undefined_length") else []
+    value: Any = data[tag].value if tag in data else None
+    return [i for i in value if isinstance(i, Dataset)] if isinstance(value, MutableSequence) else []
 
 
 def _known(item: Dataset) -> Dataset | None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID
 
 from pipeline.deidentify import rules
 from pipeline.deidentify.clean import Person, cleaned
@@ -26,7 +27,8 @@ _NEEDED = ("rows", "columns", "n_frames", "samples", "allocated", "stored", "hig
            "transfer_syntax", "sop_class", "has_lut", "frames", "mosaic", "localizer", "agent", "venc_cm_s", "tilt",
            "sex", "age_years", "weight_kg", "height_m", "lossy", "assumed")
 """Facts of the header that must be the same before and after."""
-_COMMENTS = re.compile(rb"(?:Created by OpenJPEG version |Kakadu-v?|JasPer Version |Lavc)[\d.]{0,12}")
+_COMMENTS = re.compile(rb"(?:Created by (?:GDCM/)?OpenJPEG version |Kakadu-v?s?|JasPer Version |Lavc)[\d.]{0,12}|"
+                       rb"Kdu-Layer-Info: log_2\{Delta-D\(squared-error\)/Delta-L\(bytes\)\}, L\(bytes\)[\s\d.,e+-]{0,400}")
 RLE = "1.2.840.10008.1.2.5"
 _PICTURED = (b"JFIF\0", b"Adobe", b"SPIFF", b"mrfx")
 
@@ -144,7 +146,7 @@ def _check_codestream(code: bytes) -> None:
             return
         if marker in (0xFE, 0x64) and not _COMMENTS.fullmatch(said.lstrip(b"\0\1").rstrip(b"\0")):
             raise Problem("hidden_data", "the compressed image carries a comment")
-        if 0xE0 <= marker <= 0xEF and not said.startswith(_PICTURED):
+        if 0xE0 <= marker <= 0xEF and not (said.startswith(_PICTURED) and len(said) <= 32):
             raise Problem("hidden_data", "the compressed image carries data of an application")
         at += 2 + length
 
@@ -172,7 +174,7 @@ def _add_pixels(new: Dataset, body: tuple[int, str, bytes], facts: dict[str, Any
 def _save(new: Dataset, out: Path, syntax: str) -> None:
     """A new file: preamble of zeros, file meta of ours."""
     new.file_meta = FileMetaDataset()
-    new.file_meta.TransferSyntaxUID = syntax
+    new.file_meta.TransferSyntaxUID = UID(syntax)
     new.file_meta.MediaStorageSOPClassUID = new.SOPClassUID
     new.file_meta.MediaStorageSOPInstanceUID = new.SOPInstanceUID
     try:

@@ -21,6 +21,7 @@ CLASSES = {f"1.2.840.10008.5.1.4.1.1.{n}" for n in (
 """Classes of images that are looked at: CT, MR, NM, PET (classic, enhanced, converted); radiographs, angiography,
 ultrasound and secondary captures, which are set aside for what is written in them."""
 
+US = "1.2.840.10008.5.1.4.1.1.6.1"
 WRITTEN_IN = {f"1.2.840.10008.5.1.4.1.1.{n}" for n in (
     "1", "1.1", "1.1.1", "12.1", "12.1.1", "12.2", "12.2.1", "3.1", "6.1", "6.2", "7", "7.1", "7.2", "7.3", "7.4")}
 """Classes whose images usually have text in them: films, screens, ultrasound."""
@@ -40,7 +41,7 @@ KEPT = _split("""
     StudyDate StudyTime SeriesDate SeriesTime AcquisitionDate AcquisitionTime AcquisitionDateTime ContentDate
     ContentTime Modality SeriesNumber AcquisitionNumber InstanceNumber ImageType BodyPartExamined PatientPosition
     Laterality ImageLaterality BurnedInAnnotation LossyImageCompression LossyImageCompressionRatio
-    LossyImageCompressionMethod ImagesInAcquisition QuantitativePropertiesNotUsed
+    LossyImageCompressionMethod ImagesInAcquisition
     ImagePositionPatient ImageOrientationPatient PixelSpacing ImagerPixelSpacing SliceThickness SliceLocation
     SpacingBetweenSlices GantryDetectorTilt TableHeight
     SamplesPerPixel PhotometricInterpretation PlanarConfiguration Rows Columns NumberOfFrames BitsAllocated BitsStored

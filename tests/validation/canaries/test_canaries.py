@@ -294,3 +294,23 @@ def test_no_canary_leaves_a_case(aviary, tmp_path, part):
     assert b"Traceback" not in done.stderr
     assert birds.seen_in(done.stdout + done.stderr) == []
     assert birds.seen_in(contents(tmp_path / "out")) == []
+
+
+def test_no_canary_leaves_deidentify(aviary, tmp_path):
+    """The same scan through `anatwin deidentify`: clean files, the account, messages, names of files and folders."""
+    birds, scan = aviary
+    done = anatwin("deidentify", scan, tmp_path / "out", key=tmp_path / "key")
+    assert done.returncode == 3 and b"Traceback" not in done.stderr
+    assert birds.seen_in(done.stdout + done.stderr) == []
+    assert birds.seen_in(contents(tmp_path / "out")) == []
+    told = json.loads((tmp_path / "out" / "deidentify.json").read_text())
+    files = told["files"]
+    explained = files["used"] + files["duplicate"] + sum(files["refused"].values()) + sum(files["ignored"].values())
+    assert files["total"] == explained
+    images = list((tmp_path / "out" / "images").rglob("*.dcm"))
+    assert len(images) >= 7 * SLICES and len(list((tmp_path / "out" / "images").rglob("*.nii.gz"))) == 2
+    assert files["used"] == len(images) + 2
+    again = anatwin("ingest", tmp_path / "out" / "images", tmp_path / "read", key=tmp_path / "key")
+    assert again.returncode == 0
+    top = (100 * (SLICES - 1) + ROWS * COLUMNS - 1) * 2.5
+    assert suv_maximum(tmp_path / "read") == pytest.approx(top * FACTOR, rel=1e-3)
