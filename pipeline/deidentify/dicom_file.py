@@ -28,7 +28,8 @@ _NEEDED = ("rows", "columns", "n_frames", "samples", "allocated", "stored", "hig
            "sex", "age_years", "weight_kg", "height_m", "lossy", "assumed")
 """Facts of the header that must be the same before and after."""
 _COMMENTS = re.compile(rb"(?:Created by (?:GDCM/)?OpenJPEG version |Kakadu-v?s?|JasPer Version |Lavc)[\d.]{0,12}|"
-                       rb"Kdu-Layer-Info: log_2\{Delta-D\(squared-error\)/Delta-L\(bytes\)\}, L\(bytes\)[\s\d.,e+-]{0,400}")
+                       rb"Kdu-Layer-Info: log_2\{Delta-D\(squared-error\)/Delta-L\(bytes\)\}, L\(bytes\)"
+                       rb"[\s\d.,e+-]{0,400}")
 RLE = "1.2.840.10008.1.2.5"
 _PICTURED = (b"JFIF\0", b"Adobe", b"SPIFF", b"mrfx")
 

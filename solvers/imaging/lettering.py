@@ -17,8 +17,7 @@ class Lettering:
 
     lowest, highest: of a letter. at_least: letters in a row. stroke: wider lines are not told from areas.
     cuts: by how much of the image's range a stroke stands out of what is around it. flat: this part of a letter's
-    pixels is within `band` (of the range) of the letter's own extreme. apart: of the pixels just outside a letter,
-    this part is below the cut.
+    pixels is within `band` (of the range) of the letter's own extreme.
     """
 
     lowest: int = 5
@@ -28,7 +27,6 @@ class Lettering:
     cuts: tuple[float, ...] = (0.3, 0.6)
     band: float = 0.06
     flat: float = 0.3
-    apart: float = 0.6
 
 
 def is_lettered(image: np.ndarray, settings: Lettering = Lettering()) -> bool:
@@ -58,21 +56,18 @@ def _row(level: np.ndarray, out: np.ndarray, cut: float, settings: Lettering) ->
     boxes = np.array([[s.start for s in b] + [s.stop for s in b] for b in ndimage.find_objects(labels)])
     sizes = boxes[:, 2:] - boxes[:, :2]
     fits = (sizes[:, 0] >= settings.lowest) & (sizes[:, 0] <= settings.highest) & (sizes[:, 1] <= 1.6 * sizes[:, 0])
-    fits &= sizes[:, 1] >= 0.08 * sizes[:, 0]
-    letters = [boxes[n] for n in np.flatnonzero(fits) if _is_letter(level, labels, n + 1, boxes[n], settings)]
-    return _aligned(np.array(letters)) if letters else 0
+    fits &= (sizes[:, 1] >= 0.08 * sizes[:, 0]) & (_flatness(level, labels, n_shapes, settings.band) >= settings.flat)
+    return _aligned(boxes[fits])
 
 
-def _is_letter(level: np.ndarray, labels: np.ndarray, number: int, box: np.ndarray, settings: Lettering) -> bool:
-    """Flat inside, and steep towards all that is around it."""
-    top, left = np.maximum(box[:2] - 2, 0)
-    part = (slice(top, box[2] + 2), slice(left, box[3] + 2))
-    inside, values = labels[part] == number, level[part]
-    own = values[inside]
-    if inside.sum() < settings.lowest or np.mean(own >= own.max() - settings.band) < settings.flat:
-        return False
-    ring = ndimage.binary_dilation(inside, np.ones((3, 3))) & ~inside
-    return bool(ring.any() and np.mean(labels[part][ring] == 0) >= settings.apart)
+def _flatness(level: np.ndarray, labels: np.ndarray, n_shapes: int, band: float) -> np.ndarray:
+    """The part of each shape's pixels that is within `band` of its brightest one, (shapes,)."""
+    inside = labels > 0
+    own, values = labels[inside], level[inside]
+    top = np.full(n_shapes + 1, -np.inf)
+    np.maximum.at(top, own, values)
+    n_flat = np.bincount(own, values >= top[own] - band, n_shapes + 1)
+    return n_flat[1:] / np.bincount(own, minlength=n_shapes + 1)[1:]
 
 
 def _aligned(boxes: np.ndarray) -> int:

@@ -314,3 +314,17 @@ def test_no_canary_leaves_deidentify(aviary, tmp_path):
     assert again.returncode == 0
     top = (100 * (SLICES - 1) + ROWS * COLUMNS - 1) * 2.5
     assert suv_maximum(tmp_path / "read") == pytest.approx(top * FACTOR, rel=1e-3)
+
+
+def test_a_clean_scan_is_read_as_the_scan_itself(samples, tmp_path):
+    """The sample PET and CT (JPEG-LS) before and after: volumes byte for byte, place, person, SUV."""
+    key = tmp_path / "key"
+    assert anatwin("deidentify", samples / "trunk_pet_ct", tmp_path / "clean", key=key).returncode == 0
+    for scan, out in ((samples / "trunk_pet_ct", "before"), (tmp_path / "clean" / "images", "after")):
+        assert anatwin("ingest", scan, tmp_path / out, key=key).returncode == 0
+    pairs = [(p, next((tmp_path / "after").rglob(p.name))) for p in (tmp_path / "before").rglob("*.nii.gz")]
+    assert len(pairs) == 2 and all(a.read_bytes() == b.read_bytes() for a, b in pairs)
+    hashed = {"study_id", "series_id", "slice_ids", "frame_of_reference"}
+    for before, after in pairs:
+        old, new = (json.loads(Path(str(p).replace(".nii.gz", ".json")).read_text()) for p in (before, after))
+        assert {k for k in old if old[k] != new[k]} <= hashed
