@@ -158,7 +158,7 @@ def _numbers(value: Any) -> list[float] | float:
 
 
 def _decimal(value: str, keyword: str, person: Person) -> str | None:
-    return value if re.fullmatch(r"[-+]?(?:\d{1,20}\.?\d{0,20}|\.\d{1,20})(?:[eE][-+]?\d{1,2})?", value) else None
+    return value if re.fullmatch(r"[-+]?(?:\d{1,12}\.?\d{0,40}|\.\d{1,40})(?:[eE][-+]?\d{1,2})?", value) else None
 
 
 def _whole(value: str, keyword: str, person: Person) -> str | None:

@@ -124,12 +124,13 @@ def _check_hidden(path: Path, facts: dict[str, Any]) -> None:
     with path.open("rb") as file:
         file.seek(pixels["offset"])
         body = file.read(pixels["length"] if pixels["length"] != 0xFFFFFFFF else -1)
+    n_frames = 1 if facts["mosaic"] else facts["n_frames"] or 1
     if pixels["length"] == 0xFFFFFFFF:
         items = body[:_end_of_items(body)]
-        if len(items) < 8 or struct.unpack("<I", items[4:8])[0] not in (0, 4 * (facts["n_frames"] or 1)):
+        if len(items) < 8 or struct.unpack("<I", items[4:8])[0] not in (0, 4 * n_frames):
             raise Problem("hidden_data", "the table of offsets of the compressed image does not fit its frames")
         if facts["transfer_syntax"] != RLE:
-            for code in codecs.fragments(body, facts["n_frames"] or 1):
+            for code in codecs.fragments(body, n_frames):
                 _check_codestream(code)
     elif facts["allocated"] in (8, 16, 32) and pixels["element"] == 0x10:
         _check_bits(body, facts)
@@ -190,11 +191,19 @@ def _save(new: Dataset, out: Path, syntax: str) -> None:
 
 def _check_same(before: dict[str, Any], after: dict[str, Any]) -> None:
     """Geometry, scale, person and dose are what they were."""
-    odd = [name for name in _NEEDED if before[name] != after.get(name)] if not after["problem"] else ["header"]
+    same = [{**facts, "frames": _placed(facts)} for facts in (before, after)] if not after["problem"] else []
+    odd = [name for name in _NEEDED if same[0][name] != same[1].get(name)] if same else ["header"]
     if not odd and _suv(before) != _suv(after):
         odd = ["dose"]
     if odd:
         raise Problem("would_change", f"cleaning would lose or change what the image needs ({odd[0]})")
+
+
+def _placed(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Frames without the numbers that an enhanced file may have from private groups only; place and time tell them."""
+    frames = facts["frames"]
+    loose = ("echo", "acquisition", "instance") if len(frames) > 1 and not facts["mosaic"] else ()
+    return [{k: v for k, v in frame.items() if k not in loose} for frame in frames]
 
 
 def _suv(facts: dict[str, Any]) -> float | None:
