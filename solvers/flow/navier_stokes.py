@@ -219,12 +219,12 @@ class Flow:
         self.pattern = cells.pattern(self.nodes.cells, len(self.nodes.points))
         self.place = kernels.positions(self.nodes.cells, self.pattern.indptr, self.pattern.indices)
         self.tables = _tables(exact)
-        self._slopes = np.ascontiguousarray(np.einsum("ijaa->aij", exact.stiffness))
         self.mass, self.viscous = np.zeros(len(self.pattern.indices)), np.zeros(len(self.pattern.indices))
         kernels.scatter(self.mass, self.place, volumes[:, None] * exact.mass.ravel())
         dots = np.einsum("cik,cjk->cij", grads, grads) * volumes[:, None, None]
         m = exact.corners
         kernels.scatter(self.viscous, self.place, dots.reshape(-1, m * m) @ exact.stiffness.reshape(m * m, -1))
+        self._steepness = np.einsum("cij,ijaa->ca", dots, exact.stiffness, optimize=True) / 3
         self.viscous *= self.fluid.kinematic
         self._lumped = np.bincount(self.tets.ravel(), np.repeat(volumes / m, m), minlength=self.n)
         rows, columns = np.repeat(self.tets, m, axis=1).ravel(), np.tile(self.tets, (1, m)).ravel()
@@ -304,7 +304,8 @@ class Flow:
     def _parts(self, state: State) -> int:
         """In how many parts the next step is taken: no cell is passed too often, none is twice as long as the last."""
         dt, parts = self.stepping.dt, 1
-        longest = min(2 * state.dt, self.stepping.most_cfl / max(float(self._rates(state.u).max()), 1e-30))
+        fastest = max(float(kernels.passages(self.cells, state.u).max()), 1e-30)
+        longest = min(2 * state.dt, self.stepping.most_cfl / fastest)
         while dt / parts > (1 + 1e-9) * longest and parts < MOST_PARTS:
             parts *= 2
         return parts
@@ -337,8 +338,7 @@ class Flow:
         p = state.p + rho / dt * weights.past(state.potential, state.potential_before)
         kernels.add_explicit(load, self.cells, self.element.mean, wind.carried, state.u,
                              self._resolved(wind, state.u), p / rho)
-        diagonal = values[self.pattern.diagonal] + kernels.penalty_diagonal(self.cells, wind.carried.penalty,
-                                                                            self._slopes, len(load))
+        diagonal = values[self.pattern.diagonal] + self._penalty_diagonal(wind.carried.penalty)
         load[self.fixed] = diagonal[self.fixed, None] * inflow[self.fixed]
         matrix = Momentum(self.pattern, values, self.cells, wind.carried.penalty, self._is_fixed, diagonal)
         u = wind.nodal.copy()
@@ -348,6 +348,11 @@ class Flow:
             raise DidNotConverge("velocity_solve", f"the velocity system was not solved at t = {state.time:.4f} s",
                                  "a small residual in 200 iterations", "Take a smaller time step.", state)
         return u, iterations
+
+    def _penalty_diagonal(self, penalty: np.ndarray) -> np.ndarray:
+        """A third of (penalty grad v, grad v) for each shape function v, nearly what (penalty div, div) has, (n,)."""
+        return np.bincount(self.nodes.cells.ravel(), (penalty[:, None] * self._steepness).ravel(),
+                           minlength=len(self.nodes.points))
 
     def _wind(self, state: State, weights: Weights) -> Wind:
         """The velocity that carries, extrapolated, with the divergence taken off that the pressure's increment took."""
@@ -451,7 +456,7 @@ class Flow:
     def _check(self, after: State, before: State) -> None:
         if np.isfinite(after.u).all() and np.isfinite(after.p).all():
             return
-        rate = self._rates(before.u)
+        rate = kernels.passages(self.cells, before.u)
         worst = int(np.argmax(rate))
         raise DidNotConverge(
             "flow_not_finite", f"the flow grew without bound at t = {before.time:.4f} s; before it the CFL number was "
@@ -459,15 +464,11 @@ class Flow:
             f"{np.round(1e3 * self.points[self.tets[worst]].mean(axis=0), 1).tolist()} mm", "finite velocities",
             "Take a smaller time step, or a finer mesh there.", before)
 
-    def _rates(self, u: np.ndarray) -> np.ndarray:
-        """How often each cell is passed, 1/s, (c,)."""
-        return np.linalg.norm(u, axis=1)[self.nodes.cells].max(axis=1) / self.cells.size
-
     def _shown(self, state: State, flow: dict[int, float], iterations: int) -> Step:
         inlet = self.caps.inlet
         pressure = state.pressure | {inlet: self.mean_pressure(state.p, inlet)}
         return Step(state.time, pressure, flow, abs(sum(flow.values())) / max(abs(flow[inlet]), 1e-12),
-                    float(self._rates(state.u).max() * state.dt), iterations)
+                    float(kernels.passages(self.cells, state.u).max() * state.dt), iterations)
 
     def mean_pressure(self, p: np.ndarray, tag: int) -> float:
         """Area mean over a cap, Pa."""

@@ -15,6 +15,8 @@ from solvers.flow.wall_shear import Indices, change, indices
 
 REPEATS, WALL_REPEATS = 0.005, 0.01
 """Changes from one cycle to the next below which a beat repeats: at the caps, and of the mean shear on the wall."""
+EACH = 4
+"""The heat of every so many steps makes the cycle's mean; it costs a twentieth of a step."""
 DECAYS = 0.7
 """A change of the wall's shear above this part of the one before falls no more: a jet that is never twice the same."""
 
@@ -177,7 +179,8 @@ class _Cycle:
         power = self.flow.power(after, step)
         self.inward.append(-power.pop(self.flow.caps.inlet))
         self.outward.append(sum(power.values()))
-        self.heat.append(self.flow.dissipation(after))
+        if len(self.steps) % EACH == 0:
+            self.heat.append(self.flow.dissipation(after))
         self.shear.append(self.flow.wall_slope.in_plane(self.flow.traction(after)).astype(np.float32))
 
     def energy(self, before: State, after: State) -> Energy:

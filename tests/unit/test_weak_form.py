@@ -33,7 +33,7 @@ import pytest
 from scipy.spatial import cKDTree
 
 from solvers.fenics import MPI, fem, mesh, ufl
-from solvers.flow import cells, taylor_hood
+from solvers.flow import cells, kernels, taylor_hood
 from solvers.flow.navier_stokes import Caps, Flow, Fluid, State, Step, Stepping
 from solvers.flow.windkessel import Windkessel
 from solvers.geometry import dolfinx_mesh
@@ -332,7 +332,7 @@ def test_what_a_step_shows(step):
 
 def test_when_a_step_is_taken_in_parts(step):
     """As soon as it is more than twice as long as the last, or passes a cell more often than is allowed."""
-    passed = float(step.flow._rates(step.before.u).max()) * DT
+    passed = float(kernels.passages(step.flow.cells, step.before.u).max()) * DT
     for last, most, parts in ((0.501, np.inf, 1), (0.499, np.inf, 2), (0.249, np.inf, 4), (1.0, 1.001 * passed, 1),
                               (1.0, 0.999 * passed, 2)):
         held = replace(step.flow, stepping=replace(step.flow.stepping, most_cfl=most))
