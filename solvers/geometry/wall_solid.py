@@ -86,7 +86,7 @@ def build(points: np.ndarray, triangles: np.ndarray, thickness: np.ndarray, n_la
         if not bad.any():
             moved = np.linalg.norm(points - given, axis=1).max()
             return replace(solid, thinned=float(np.mean(thickness < 0.99 * wanted)), mended=float(moved))
-        crumpled = free & _about(points, bad & (thickness < _LEAST * wanted), wanted)
+        crumpled = free & _about(points, folded & (thickness < _LEAST * wanted), wanted)
         for _ in range(_SPREAD):
             points = np.where(crumpled[:, None], average @ points, points)
         thickness = _thinner(np.where(crumpled, wanted, thickness), bad & ~crumpled, triangles)
