@@ -224,7 +224,8 @@ class Flow:
         dots = np.einsum("cik,cjk->cij", grads, grads) * volumes[:, None, None]
         m = exact.corners
         kernels.scatter(self.viscous, self.place, dots.reshape(-1, m * m) @ exact.stiffness.reshape(m * m, -1))
-        self._steepness = np.einsum("cij,ijaa->ca", dots, exact.stiffness, optimize=True) / 3
+        slopes = np.einsum("ijaa->aij", exact.stiffness)
+        self._steepness = np.einsum("cij,aij->ca", dots, slopes) / 3  # not by BLAS, whose threads change digits
         self.viscous *= self.fluid.kinematic
         self._lumped = np.bincount(self.tets.ravel(), np.repeat(volumes / m, m), minlength=self.n)
         rows, columns = np.repeat(self.tets, m, axis=1).ravel(), np.tile(self.tets, (1, m)).ravel()
