@@ -1,7 +1,7 @@
 """Newton's method for a discrete residual, with a line search, and a load applied in steps.
 
 The unknown is a DOLFINx function and the tangent is the exact derivative of the
-residual, factored by MUMPS. To factor it costs some twenty times a step with
+residual, factored by MUMPS. To factor it costs more than ten times a step with
 factors at hand, so they serve again (the chord method) as long as each step
 takes off most of the residual. A step that makes things worse is halved; a load
 step that fails is halved too. What comes back has converged: else
