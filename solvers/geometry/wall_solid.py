@@ -29,8 +29,6 @@ _CREASE = 0.1, 0.4
 """Cosines between normals at an edge's ends: it is straight below the first, and bows in full above the second."""
 _ROUNDS, _LEAST = 40, 0.5
 """Trials at a sound wall; part of the thickness below which a point is moved rather than its wall thinned further."""
-_SPREAD = 10
-"""Rounds in which the points of a crumpled place are drawn to their neighbours' middle before the wall is tried."""
 _GAP = 0.9
 """An outer point closer to another place of the lumen than this part of its thickness has met another wall."""
 
@@ -86,20 +84,11 @@ def build(points: np.ndarray, triangles: np.ndarray, thickness: np.ndarray, n_la
         if not bad.any():
             moved = np.linalg.norm(points - given, axis=1).max()
             return replace(solid, thinned=float(np.mean(thickness < 0.99 * wanted)), mended=float(moved))
-        crumpled = free & _about(points, folded & (thickness < _LEAST * wanted), wanted)
-        for _ in range(_SPREAD):
-            points = np.where(crumpled[:, None], average @ points, points)
+        crumpled = folded & free & (thickness < _LEAST * wanted)
+        points = np.where(crumpled[:, None], average @ points, points)
         thickness = _thinner(np.where(crumpled, wanted, thickness), bad & ~crumpled, triangles)
     raise DidNotConverge("wall_folds", f"the wall of the vessel folds at {int(bad.sum())} points",
                          "a wall without folds", "Smooth the surface, or use a finer wall mesh.")
-
-
-def _about(points: np.ndarray, spoilt: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """The spoilt points (v,) bool and those nearer to one than its reach (v,): a crumple is smaller than the wall."""
-    near = spoilt.copy()
-    for found in cKDTree(points).query_ball_point(points[spoilt], reach[spoilt]):
-        near[found] = True
-    return near
 
 
 def smooth(points: np.ndarray, triangles: np.ndarray, values: np.ndarray, rounds: int = 8) -> np.ndarray:
