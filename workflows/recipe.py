@@ -66,8 +66,8 @@ class Recipe(Config):
 
 
 STAGES = {
-    "vessel": ("ingest", "segment", "extract_surface", "trace_centrelines", "mesh", "mesh_coarse", "simulate_flow",
-               "simulate_flow_coarse", "simulate_tissue", "dose", "measure", "report"),
+    "vessel": ("ingest", "segment", "extract_surface", "trace_centrelines", "mesh", "mesh_coarse",
+               "simulate_flow_coarse", "simulate_flow", "simulate_tissue", "dose", "measure", "report"),
     "uptake": ("ingest", "ingest_ct", "harmonise", "quantify_uptake", "measure", "report"),
     "diffusion": ("ingest", "fit_diffusion", "measure", "report"),
     "brain": ("ingest", "segment", "measure", "report"),

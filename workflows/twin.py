@@ -186,13 +186,18 @@ def physics(found: Anatomy, scanned: Anatomy, recipe: Recipe, line: Line, base: 
 
 
 def _flow(found: Anatomy, scanned: Anatomy, recipe: Recipe, line: Line, base: Physics | None) -> Physics:
-    """Both meshes and the flow on each, with the same outlets; tissue and drug are still to come."""
+    """Both meshes and the flow on each, with the same outlets; tissue and drug are still to come.
+
+    The coarse one first: on its mesh the beats that a flow needs to repeat cost least, and the fine one starts from
+    its end. A variant's flow starts from the end of the baseline's on the like mesh.
+    """
     fine = line.run(mesh, _mesh_inputs(found, scanned, base and base.mesh), recipe.mesh)
     coarse = line.run(mesh, _mesh_inputs(found, scanned, base and base.coarse), recipe.mesh_coarse, "mesh_coarse")
-    flow = line.run(simulate_flow, _flow_inputs(found, fine, base and base.flow, line), recipe.simulate_flow)
-    before = base.flow_coarse.state if base else None
-    rough = line.run(simulate_flow, _flow_inputs(found, coarse, base.flow if base else flow, line).model_copy(
-        update={"state": before}), recipe.simulate_flow, "simulate_flow_coarse")
+    before = (base.flow_coarse, base.coarse) if base else None
+    rough = line.run(simulate_flow, _flow_inputs(found, coarse, before, line), recipe.simulate_flow,
+                     "simulate_flow_coarse")
+    before = (base.flow, base.mesh) if base else (rough, coarse)
+    flow = line.run(simulate_flow, _flow_inputs(found, fine, before, line), recipe.simulate_flow)
     return Physics(fine, coarse, flow, rough, None, None)
 
 
@@ -204,12 +209,16 @@ def _mesh_inputs(found: Anatomy, scanned: Anatomy, leader: Any) -> MeshInputs:
         "untreated_boundaries": leader.boundaries})
 
 
-def _flow_inputs(found: Anatomy, made: Any, before: Any, line: Line) -> SimulateFlowInputs:
-    """before: the flow whose outlets and inflow are kept and whose end is the beginning, None for a first one."""
-    return SimulateFlowInputs(mesh=made.mesh, boundaries=made.boundaries, centrelines=found.lines.centrelines,
-                              lesions=found.lines.lesions, sidecar=found.image.sidecar,
-                              outlets=before and before.outlets, state=before and before.state,
-                              inflow=None if before else line.use.get("measure_flow.inlet"))
+def _flow_inputs(found: Anatomy, made: Any, before: tuple[Any, Any] | None, line: Line) -> SimulateFlowInputs:
+    """before: a flow whose outlets and inflow are kept and whose end is the beginning, and its mesh; None for a first
+    one."""
+    inputs = SimulateFlowInputs(mesh=made.mesh, boundaries=made.boundaries, centrelines=found.lines.centrelines,
+                                lesions=found.lines.lesions, sidecar=found.image.sidecar)
+    if before is None:
+        return inputs.model_copy(update={"inflow": line.use.get("measure_flow.inlet")})
+    flow, grid = before
+    return inputs.model_copy(update={"outlets": flow.outlets, "state": flow.state, "state_mesh": grid.mesh,
+                                     "state_boundaries": grid.boundaries})
 
 
 def gathering(found: Anatomy, solved: Physics) -> MeasureInputs:

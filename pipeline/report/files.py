@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.stage import Files, read_record
 
 ORDER = ("ingest", "segment", "extract_surface", "trace_centrelines", "intervene", "mesh", "mesh_coarse",
-         "simulate_flow", "simulate_flow_coarse", "simulate_tissue", "dose", "ingest_ct", "harmonise",
+         "simulate_flow_coarse", "simulate_flow", "simulate_tissue", "dose", "ingest_ct", "harmonise",
          "quantify_uptake", "fit_diffusion", "measure_flow", "measure")
 KEPT = ("stage", "key", "version", "settings", "code", "libraries", "sources", "seed", "used")
 

@@ -2,7 +2,7 @@
 
 On a baseline the outlets are tuned on the network to published or measured
 pressures and flows. A variant is given the baseline's outlets and inflow and is
-never tuned. Walls are rigid in 3D and 0D, elastic in 1D; a 1D model that fails
+never tuned, nor is a second mesh of the same vessel. Walls are rigid in 3D and 0D, elastic in 1D; a 1D model that fails
 is left out, and the evidence says why. The state is rest, or hyperaemia of the
 legs, in which alone a ratio of pressures is called a flow reserve (state.py).
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pipeline import formats
-from pipeline.lumen_mesh import follows, read_lumen_mesh
+from pipeline.lumen_mesh import read_lumen_mesh
 from pipeline.simulate_flow import outside, results, state, vessel, waves
 from pipeline.simulate_flow.outside import Outside, State
 from pipeline.simulate_flow.vessel import Vessel
@@ -82,9 +82,12 @@ class SimulateFlowInputs(Files):
     lesions: Path
     sidecar: Path | None = None
     outlets: Path | None = None
-    """The baseline's: then nothing is tuned."""
+    """The baseline's, or another mesh's of this vessel: then nothing is tuned."""
     state: Path | None = None
-    """Where the baseline's flow ended: a vessel with the same cells starts from it."""
+    """Where another flow through this vessel, or one much like it, ended: this one starts from there."""
+    state_mesh: Path | None = None
+    """With `state`: its mesh, and that mesh's boundaries."""
+    state_boundaries: Path | None = None
     inflow: Path | None = None
     """The patient's own, as measure_flow writes it (inlet.json): its beat, mean and form."""
 
@@ -141,11 +144,10 @@ def simulate_flow(inputs: SimulateFlowInputs, config: SimulateFlowConfig,
         tell(f"  simulate_flow: the 1D model is left out ({one.code}): {one.reason}")
     cycles = Cycles(config.least_cycles, config.most_cycles, config.periodic_tolerance, config.wall_tolerance,
                     config.snapshots)
-    before = inputs.state if inputs.state and follows(inputs.boundaries) else None
-    found = vessel.solve(case, networks["nominal"], float(config.time_step), cycles, before)
+    found = vessel.solve(case, networks["nominal"], float(config.time_step), cycles, _earlier(inputs))
     numbers = results.of_vessel(case, found)
     vessel.write_fields(outputs.cycle, outputs.wall, case, found)
-    Progress(0, found.cycle.state).write(outputs.state)
+    Progress(0, found.cycle.state, wall_change=found.cycle.evidence.wall_change).write(outputs.state)
     formats.write_json(outputs.outlets, outside.content(case, found, one) | {"assumed_blood": _of_blood(config)})
     results.write_curves(outputs.curves, case, found, networks, one)
     evidence = results.evidence(found, networks, one)
@@ -155,6 +157,12 @@ def simulate_flow(inputs: SimulateFlowInputs, config: SimulateFlowConfig,
         "evidence": evidence, "pressures": results.pressures(found), "unit": "mmHg, Pa (shear), m/s; pressures: Pa"})
     write_rows(outputs.measurements, results.rows(case, found, numbers, networks["nominal"], one))
     return _report(inputs, case, found, one, evidence, _of_blood(config))
+
+
+def _earlier(inputs: SimulateFlowInputs) -> vessel.Earlier | None:
+    if not (inputs.state and inputs.state_mesh and inputs.state_boundaries):
+        return None
+    return vessel.Earlier(Progress.read(inputs.state), read_lumen_mesh(inputs.state_mesh, inputs.state_boundaries))
 
 
 def _rest(inputs: SimulateFlowInputs, config: SimulateFlowConfig) -> Rest:

@@ -1,7 +1,7 @@
 """The 3D side: the vessel's discrete problem, its beat, where it is read, its fields."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,15 @@ from pipeline import formats
 from pipeline.simulate_flow.outside import Outside
 from pipeline.simulate_flow.state import BEHIND
 from pipeline.stage import checkpoints, tell
-from solvers.flow import navier_stokes, pulsatile
+from solvers.fenics import fem
+from solvers.flow import navier_stokes, pulsatile, taylor_hood, transfer
 from solvers.flow.circuit import Periodic
 from solvers.flow.navier_stokes import Caps, Flow, Fluid, State, Stepping
 from solvers.flow.network import Network, Results, stations
 from solvers.flow.pulsatile import Cycles, Progress, Pulsatile
 from solvers.geometry import dolfinx_mesh
 from solvers.geometry.centrelines import Branch, Lesion, Tree
+from solvers.geometry.dolfinx_mesh import Domain
 from solvers.geometry.lumen_mesh import EXTENSION, LumenMesh
 from solvers.geometry.sizing import locate
 
@@ -93,23 +95,31 @@ class Solved:
         return {"systolic": float(p.max()), "mean": float(p.mean()), "diastolic": float(p.min())}
 
 
-def solve(case: Vessel, zero: Zero, time_step: float, cycles: Cycles, before: Path | None = None) -> Solved:
-    """The 3D flow until it repeats, from the 0D state at the beat's beginning or from `before`, the end of a flow
-    through the same cells; continues where a killed run stopped."""
+@dataclass(frozen=True)
+class Earlier:
+    """Where a flow through this vessel or one much like it ended, and its mesh."""
+
+    end: Progress
+    mesh: LumenMesh
+
+
+def solve(case: Vessel, zero: Zero, time_step: float, cycles: Cycles, before: Earlier | None = None) -> Solved:
+    """The 3D flow until it repeats, from the end of an earlier one or else from the 0D state at the beat's beginning;
+    continues where a killed run stopped."""
     pulse, mesh = case.around.pulse, case.mesh
     n = int(np.ceil(pulse.period / time_step))
-    domain = dolfinx_mesh.load(mesh.points, mesh.tets, mesh.triangles, mesh.tags)
+    domain = _domain(mesh)
     caps = Caps(mesh.wall.tag, mesh.inlet.tag, {b.tag: case.around.beds[b.branch] for b in mesh.outlets})
     flow = Flow(domain, caps, case.fluid, Stepping(dt=pulse.period / n, most_cfl=MOST_CFL))
     where = places(case)
     weights = _weights(flow, where)
     kept = checkpoints() / "progress.npz"
-    kept_or_given = kept if kept.is_file() else before
-    start = Progress.read(kept_or_given) if kept_or_given else Progress(0, _start(flow, case, zero, n))
+    start = Progress.read(kept) if kept.is_file() else _start(flow, case, zero, n, before)
 
     def offer(progress: Progress) -> None:
         progress.write(kept)
-        changed = f", changed by {progress.change:.1%}" if np.isfinite(progress.change) else ""
+        changed = f", changed by {progress.change:.1%}, the wall's shear by {progress.wall_change:.1%}" \
+            if np.isfinite(progress.change) else ""
         tell(f"  simulate_flow: beat {progress.n_cycles} done{changed}")
 
     found = pulsatile.solve(flow, pulse, start, weights, cycles, offer)
@@ -131,12 +141,33 @@ def _pulled(flow: Flow, case: Vessel, lesion: Lesion, pressure: np.ndarray) -> t
     return along - lesion.end, _weights(flow, [_place("", branch, float(s)) for s in along]) @ pressure
 
 
-def _start(flow: Flow, case: Vessel, zero: Zero, n: int) -> State:
+def _start(flow: Flow, case: Vessel, zero: Zero, n: int, before: Earlier | None) -> Progress:
+    """What the wall's shear still changed by in an earlier flow is taken over too: it need not be shown again."""
+    if before is None:
+        return Progress(0, _ramped(flow, case, zero, n))
+    return replace(before.end, state=_resumed(flow, case.mesh, before))
+
+
+def _ramped(flow: Flow, case: Vessel, zero: Zero, n: int) -> State:
     """Blood brought to the velocity of the beat's beginning, what the outlets store as in the network."""
     leaves, periodic = zero.network.leaves, zero.periodic
     stored = {b.tag: periodic.stored_at_start(leaves[b.branch]) for b in case.mesh.outlets}
     rest = flow.rest(0.0, float(periodic.at(zero.network.circuit.inlet)[0]), stored)
     return navier_stokes.ramped(flow, pulsatile.inlet_velocities(flow, case.around.pulse, n)(0), rest)
+
+
+def _resumed(flow: Flow, mesh: LumenMesh, before: Earlier) -> State:
+    """The end of an earlier flow: as it is where the cells are the same, else read off its mesh at this one's nodes."""
+    if np.array_equal(mesh.tets, before.mesh.tets):
+        return before.end.state
+    here = {b.branch: b.tag for b in mesh.outlets}
+    space = fem.functionspace(_domain(before.mesh).mesh, ("Lagrange", 1))
+    nodes = taylor_hood.nodes(space.tabulate_dof_coordinates(), np.ascontiguousarray(space.dofmap.list, np.int32))
+    return transfer.taken_over(before.end.state, nodes, flow, {b.tag: here[b.branch] for b in before.mesh.outlets})
+
+
+def _domain(mesh: LumenMesh) -> Domain:
+    return dolfinx_mesh.load(mesh.points, mesh.tets, mesh.triangles, mesh.tags)
 
 
 def places(case: Vessel) -> tuple[Place, ...]:

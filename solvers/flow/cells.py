@@ -7,12 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
+from scipy.spatial import cKDTree
 
 from solvers.fenics import mesh
 from solvers.geometry.dolfinx_mesh import Domain
 
 BLOCKS = 8
 """Parts of the mesh that threads work on; always the same, so that the number of threads changes no digit."""
+NEAR = 24
+"""Cells nearest by their centres, among which the one that holds a point is looked for."""
 
 
 class Cells(NamedTuple):
@@ -47,6 +50,25 @@ def cells(points: np.ndarray, nodes: np.ndarray, between: np.ndarray) -> Cells:
     regular = 6 * np.sqrt(2) if m == 4 else 4 / np.sqrt(3)
     order, bounds = _blocks(nodes, len(points))
     return Cells(nodes, grads, volumes, (regular * volumes) ** (1 / (m - 1)), between, order, bounds)
+
+
+def located(points: np.ndarray, corners: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The cell (n,) of corners (c, m) that holds each wanted point (n, 3), and barycentric places in it (n, m).
+
+    A point outside is given the place nearest to it among those where its coordinates in a cell are cut off at zero.
+    """
+    middle, grads = points[corners].mean(axis=1), gradients(points, corners)[0]
+    _, near = cKDTree(middle).query(wanted, k=min(NEAR, len(corners)))
+    best, places = np.zeros(len(wanted), np.int64), np.zeros((len(wanted), corners.shape[1]))
+    nearest = np.full(len(wanted), np.inf)
+    for some in near.reshape(len(wanted), -1).T:
+        here = np.einsum("nak,nk->na", grads[some], wanted - middle[some]) + 1 / corners.shape[1]
+        here = np.clip(here, 0, None)
+        here /= here.sum(axis=1, keepdims=True)
+        off = np.linalg.norm(np.einsum("na,nak->nk", here, points[corners[some]]) - wanted, axis=1)
+        better = off < nearest
+        best[better], places[better], nearest[better] = some[better], here[better], off[better]
+    return best, places
 
 
 def gradients(points: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -403,6 +403,10 @@ class Flow:
         local = through @ self.element.face_linear.T
         return np.bincount(faces[:, :local.shape[1]].ravel(), local.ravel(), minlength=self.n)
 
+    def potential(self, u: np.ndarray) -> np.ndarray:
+        """The potential (vertices,) m^2/s whose gradient is u's (nodes, 3) divergence, zero at the outlets."""
+        return self._poisson.solve(self._against(u), np.zeros(self.n))
+
     def _rotation(self, against: np.ndarray) -> np.ndarray:
         """Minus viscosity times divergence, Pa, (vertices,): what keeps the pressure's order at walls."""
         out = self.fluid.viscosity * against / self._lumped

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from solvers.errors import BadInput
+from solvers.flow import cells
 from solvers.flow.inlet import womersley
 from solvers.flow.navier_stokes import Flow, State, Step
 from solvers.flow.pulse import Pulse
@@ -81,7 +81,8 @@ class Energy:
 @dataclass(frozen=True)
 class Progress:
     """What a run needs to go on: cycles done, the state, pressure and flow by cap and mean shear on the wall (size and
-    vector, (w, 3)) over the last cycle, their changes."""
+    vector, (w, 3)) over the last cycle, their changes. Before a first cycle the wall's is that of the flow it starts
+    from, infinite without one."""
 
     n_cycles: int
     state: State
@@ -227,8 +228,9 @@ def solve(flow: Flow, pulse: Pulse, start: State | Progress, probes: np.ndarray,
         cycle = _Cycle(flow, probes, keep)
         state = _one_cycle(flow, done.state, velocities, n, cycle)
         curves, shear = cycle.curves(), indices(cycle.shear)
+        moved = change(done.shear, shear.means, flow.wall_slope.areas) if len(done.shear) else done.wall_change
         fresh = Progress(done.n_cycles + 1, state, *curves, _change((done.pressure, done.flow), curves), shear.means,
-                         change(done.shear, shear.means, flow.wall_slope.areas))
+                         moved)
         if fresh.n_cycles >= cycles.most or (fresh.n_cycles >= cycles.least and _is_settled(done, fresh, cycles)):
             return _result(cycle, curves, shear, done.state, fresh)
         if offer is not None:
@@ -282,12 +284,12 @@ def _result(cycle: _Cycle, curves: tuple[dict[int, np.ndarray], dict[int, np.nda
 
 def sampling(flow: Flow, centres: np.ndarray, normals: np.ndarray, radii: np.ndarray) -> np.ndarray:
     """Weights (k, n) that give the mean pressure over a disc square to `normals` (k, 3) of 0.7 `radii` (k,)."""
-    near = cKDTree(flow.points[flow.tets].mean(axis=1))
-    weights = np.zeros((len(centres), flow.n))
-    for row, (centre, normal, radius) in enumerate(zip(centres, normals, radii, strict=True)):
-        for point in _disc(centre, normal, 0.7 * radius):
-            cell, inside = _cell(flow, near, point)
-            weights[row, flow.tets[cell]] += inside
+    discs = [_disc(*place) for place in zip(centres, normals, 0.7 * np.asarray(radii), strict=True)]
+    weights = np.zeros((len(discs), flow.n))
+    if discs:
+        holds, inside = cells.located(flow.points, flow.tets, np.concatenate(discs))
+        rows = np.repeat(np.arange(len(discs)), len(discs[0]))
+        np.add.at(weights, (rows[:, None], flow.tets[holds]), inside)
     return weights / weights.sum(axis=1, keepdims=True)
 
 
@@ -300,13 +302,3 @@ def _disc(centre: np.ndarray, normal: np.ndarray, radius: float) -> np.ndarray:
     rings = [(0.0, 1), (0.5, 6), (1.0, 12)]
     angles = [(r, 2 * np.pi * i / n) for r, n in rings for i in range(n)]
     return np.array([centre + radius * r * (np.cos(a) * first + np.sin(a) * second) for r, a in angles])
-
-
-def _cell(flow: Flow, near: cKDTree, point: np.ndarray) -> tuple[int, np.ndarray]:
-    """The cell that holds a point (or comes nearest to it) and the weights of its corners."""
-    _, candidates = near.query(point, k=min(24, len(flow.tets)))
-    corners = flow.points[flow.tets[candidates]]
-    inside = np.einsum("cak,ck->ca", flow.grads[candidates], point - corners.mean(axis=1)) + 0.25
-    best = int(np.argmax(inside.min(axis=1)))
-    weights = np.clip(inside[best], 0, None)
-    return int(candidates[best]), weights / weights.sum()

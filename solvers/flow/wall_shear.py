@@ -130,9 +130,7 @@ def indices(history: Sequence[np.ndarray]) -> Indices:
 
 def change(before: np.ndarray, now: np.ndarray, areas: np.ndarray) -> float:
     """Difference of two beats' `Indices.means` (w, 3), in mean size or mean vector, whichever is larger: root mean
-    square over the wall (areas (w,), m^2), of that of the mean size; infinite without a beat before (0, 3)."""
-    if not len(before):
-        return np.inf
+    square over the wall (areas (w,), m^2), of that of the mean size."""
     off, scale = now - before, max(_squares(now[:, 0], areas), 1e-300)
     return float(np.sqrt(max(_squares(off[:, 0], areas), _squares(np.hypot(*off[:, 1:].T), areas)) / scale))
 
