@@ -18,6 +18,7 @@ from pipeline.simulate_flow.vessel import Vessel
 from pipeline.simulate_flow.waves import LeftOut, One
 from pipeline.stage import Config, Files, Report, tell
 from pipeline.table import write_rows
+from solvers.errors import BadInput
 from solvers.flow import circuit, hyperaemia, navier_stokes, network, outlets, wall_shear
 from solvers.flow.navier_stokes import Fluid
 from solvers.flow.outlets import Rest
@@ -160,8 +161,11 @@ def simulate_flow(inputs: SimulateFlowInputs, config: SimulateFlowConfig,
 
 
 def _earlier(inputs: SimulateFlowInputs) -> vessel.Earlier | None:
-    if not (inputs.state and inputs.state_mesh and inputs.state_boundaries):
+    if inputs.state is None:
         return None
+    if inputs.state_mesh is None or inputs.state_boundaries is None:
+        raise BadInput("state_without_mesh", f"{inputs.state.name} is given without the mesh that it is of",
+                       "its mesh and that mesh's boundaries too")
     return vessel.Earlier(Progress.read(inputs.state), read_lumen_mesh(inputs.state_mesh, inputs.state_boundaries))
 
 

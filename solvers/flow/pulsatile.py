@@ -246,9 +246,9 @@ def _one_cycle(flow: Flow, state: State, velocities: Callable[[int], np.ndarray]
 
 
 def _is_settled(done: Progress, fresh: Progress, cycles: Cycles) -> bool:
-    """A wall whose change no longer falls from cycle to cycle will not repeat in more of them either."""
-    wall = fresh.wall_change < cycles.wall or fresh.wall_change > DECAYS * done.wall_change
-    return fresh.change < cycles.tolerance and wall
+    """A wall that did not repeat and whose change no longer falls will not repeat in more cycles either."""
+    falls_no_more = fresh.wall_change > DECAYS * done.wall_change and done.wall_change >= cycles.wall
+    return fresh.change < cycles.tolerance and (fresh.wall_change < cycles.wall or falls_no_more)
 
 
 def _change(before: tuple[dict[int, np.ndarray], dict[int, np.ndarray]],

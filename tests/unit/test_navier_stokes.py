@@ -223,6 +223,7 @@ def test_cycles_end_when_the_wall_repeats_or_no_longer_comes_closer():
     ends = [pulsatile._is_settled(few, progress(*x), cycles) for x in
             ((0.004, 0.009), (0.006, 0.009), (0.004, 0.03), (0.004, 0.09), (0.006, 0.09))]
     assert ends == [True, False, False, True, False]
+    assert not pulsatile._is_settled(progress(0.1, 0.002), progress(0.004, 0.03), cycles)  # one that had repeated
 
 
 def test_a_restart_is_read_as_it_was_written(tube, tmp_path):

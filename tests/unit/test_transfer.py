@@ -107,7 +107,7 @@ def test_a_fine_mesh_repeats_sooner_from_the_end_of_a_coarse_one(coarse, fine):
 
 
 def test_the_first_cycle_keeps_what_the_wall_of_the_earlier_flow_changed_by(coarse):
-    """So that a wall that never repeats ends the cycles at the second, and one that does is not ended by it."""
+    """So that a wall that never repeats ends the cycles at the second."""
     ends = []
     for known in (np.inf, 1e-9):
         kept = []
