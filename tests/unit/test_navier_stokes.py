@@ -1,5 +1,6 @@
 """The 3D flow solver on tubes, where exact answers are known."""
 
+import copy
 import hashlib
 import os
 import subprocess
@@ -165,6 +166,20 @@ def test_a_jet_does_not_depend_on_the_step():
 def _work(flow, values, u):
     n = len(flow.nodes.points)
     return float((u * (sparse.csr_matrix((values, flow.pattern.indices, flow.pattern.indptr), shape=(n, n)) @ u)).sum())
+
+
+def test_a_law_of_one_viscosity_has_the_shear_of_that_viscosity(tube):
+    class Same:
+        def viscosity(self, rate):
+            return np.full_like(rate, tube.fluid.viscosity)
+
+    x, y, _ = tube.nodes.points.T
+    state = replace(tube.rest(0.0, 0.0), u=np.column_stack([0 * x, x * y, 1 - (x**2 + y**2) / RADIUS**2]))
+    shear = tube.traction(state)
+    assert np.linalg.norm(shear[tube.wall_vertices], axis=1).min() > tube.fluid.viscosity / RADIUS
+    other = copy.copy(tube)
+    other.fluid = replace(tube.fluid, law=Same())
+    np.testing.assert_allclose(other.traction(state), shear, rtol=1e-12)
 
 
 def test_nothing_moves_without_inflow(tube):
