@@ -58,6 +58,7 @@ RULES = {
     "peripheral_ffr": Rule("difference", 2.0, (0.0, float("inf"))),
     "hyperaemic_ratio": Rule("difference", 2.0, (0.0, float("inf"))),
     "pressure": Rule("difference", 2.0),
+    "pressure_drop_to_outlet": Rule("difference", 2.0),
     "residence_time": Rule("ratio", 2.0, (0.0, float("inf"))),
     "energy_loss": Rule("ratio", 2.0),
     "viscous_dissipation": Rule("ratio", 1.0, (0.0, float("inf"))),

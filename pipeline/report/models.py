@@ -9,6 +9,7 @@ from pipeline.table import Row
 LESION = (("pressure_drop", "mean"), ("pressure_drop", "peak"))
 INLET = (("inlet_flow", "mean"), ("inlet_pressure", "max"), ("inlet_pressure", "mean"), ("inlet_pressure", "min"))
 OUTLET = (("outlet_flow", "mean"), ("outlet_pressure", "mean"))
+DROP = (("pressure_drop_to_outlet", "mean"),)
 BEAT = {"max": "systolic", "min": "diastolic"}
 ELASTIC = "Inflow and outlets are the same for all; walls are elastic in 1D only, where what they store comes on top " \
           "of the outlets' compliance, so a lower pulse pressure is expected there than with rigid walls (3D, 0D)."
@@ -19,7 +20,7 @@ _Key = tuple[str, str, str, str]  # lesion, region, measure, statistic
 def models_html(rows: Sequence[Row], changed: Mapping[str, Sequence[Row]]) -> str:
     """The table of a baseline's rows, where there is more than one model, and what was left out, variants' too."""
     found = {_key(r): r for r in rows if r.stage == "simulate_flow"}
-    lines = [k for group in (LESION, INLET, OUTLET) for k in _lines(found, group)]
+    lines = [k for group in (LESION, INLET, OUTLET, DROP) for k in _lines(found, group)]
     marks = [m for m in MODELS if any(_of(found, k, m) is not None for k in lines)]
     body = table(["Measure", *(MODELS[m] for m in marks)], [_line(found, k, marks) for k in lines], "", "numbers") \
         if len(marks) > 1 else ""

@@ -27,6 +27,7 @@ LABELS = {
     "wall_shear_change": "Change of the wall's shear from beat to beat",
     "cycle_change": "Change of pressure and flow from beat to beat",
     "pressure": "Pressure",
+    "pressure_drop_to_outlet": "Pressure drop from the inlet",
     "pressure_mean": "Time-averaged pressure",
     "pressure_peak": "Peak pressure",
     "flow": "Flow",

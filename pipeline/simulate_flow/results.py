@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.simulate_flow import state
 from pipeline.simulate_flow.state import BEHIND
-from pipeline.simulate_flow.vessel import INLET, Solved, Vessel, Zero, sites, wall_triangles
+from pipeline.simulate_flow.vessel import INLET, Solved, Vessel, Zero, end_of, sites, wall_triangles
 from pipeline.simulate_flow.waves import MODEL, Curves, LeftOut, One
 from pipeline.table import Row
 from solvers.flow import network
@@ -24,7 +24,7 @@ ML = 1e6  # from m^3
 UNITS = {"pressure_drop": "mmHg", "distal_to_proximal_ratio": "1", "peripheral_ffr": "1", "hyperaemic_ratio": "1",
          "velocity": "m/s", "tawss": "Pa", "wss": "Pa",
          "osi": "1", "rrt": "1/Pa", "ecap": "1/Pa", "transverse_wss": "Pa", "pressure": "mmHg",
-         "residence_time": "s"}
+         "pressure_drop_to_outlet": "mmHg", "residence_time": "s"}
 PULLED = "10_to_20_mm"
 PEAK_SHEAR = 99.0
 """Percentile over a region's wall that stands for its largest shear."""
@@ -97,7 +97,9 @@ def _of_regions(case: Vessel, found: Solved) -> Iterator[tuple[str, dict[str, di
         here = names == name
         if here.any():
             times = {"residence_time": {"mean": stay[name]}} if name in stay else {}
-            yield name, _of_region({k: v[here] for k, v in fields.items()}, area[here]) | times
+            ends = {i: found.probe(end_of(i)) for i in case.tree.leaves}
+            drop = network.drop_to_outlets(case.tree, name, found.probe(INLET), ends)
+            yield name, _of_region({k: v[here] for k, v in fields.items()}, area[here]) | times | drop
 
 
 def _residence(case: Vessel, found: Solved) -> dict[str, float]:
@@ -218,11 +220,16 @@ def _energy_rows(row: Row, power: Energy) -> Iterator[Row]:
 def _rows(measures: Mapping[str, Mapping[str, float]], suffix: str, row: Row) -> Iterator[Row]:
     for measure, statistics in measures.items():
         for statistic, value in statistics.items():
-            read = {"wss": f"{PEAK_SHEAR:.0f}th percentile", "rrt": "median", "ecap": "median"}.get(measure, "mean")
-            place = "volume over net inflow" if measure == "residence_time" else f"wall {read}"
-            method = row.method.replace("wall mean", place)
             yield row.but(measure=measure + suffix, statistic=statistic, value=value, unit=UNITS[measure],
-                          method=method)
+                          method=_read(row.method, measure))
+
+
+def _read(method: str, measure: str) -> str:
+    """The method of a region's row, with how this measure is read in place of the wall's mean."""
+    if measure == "pressure_drop_to_outlet":
+        return f"{method.partition(';')[0]}; static pressure where the vessel begins minus that at this end"
+    read = {"wss": f"{PEAK_SHEAR:.0f}th percentile", "rrt": "median", "ecap": "median"}.get(measure, "mean")
+    return method.replace("wall mean", "volume over net inflow" if measure == "residence_time" else f"wall {read}")
 
 
 def _said(case: Vessel, lesion: Lesion) -> str:
@@ -279,8 +286,9 @@ def _curves(case: Vessel, found: Solved, zero: Mapping[str, Zero], one: One | Le
     times = found.cycle.times
     for place, (pressure, flow) in _full_ends(case, found).items():
         yield "3D", "nominal", place, times, pressure, flow
-    for station in found.places[1:]:
-        yield "3D", "nominal", station.name, times, found.probe(station.name), np.full(len(times), np.nan)
+    for lesion in case.lesions:
+        for station in (f"{lesion.id}_proximal", f"{lesion.id}_distal"):
+            yield "3D", "nominal", station, times, found.probe(station), np.full(len(times), np.nan)
     if isinstance(one, One):
         for place, (pressure, flow) in _ends(case, one.curves).items():
             yield MODEL, "nominal", place, one.waves.times, pressure, flow

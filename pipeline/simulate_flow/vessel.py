@@ -135,8 +135,7 @@ def _weights(flow: Flow, where: Sequence[Place]) -> np.ndarray:
 def _pulled(flow: Flow, case: Vessel, lesion: Lesion, pressure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A field (n,) read every millimetre from the lesion's start to 20 mm behind it, or where its branch ends."""
     branch = case.tree.branches[lesion.branch]
-    cut = branch.abscissa[np.isfinite(branch.area)]
-    end = max(min(lesion.end + BEHIND[1], float(cut[-1]) if len(cut) else branch.length), lesion.abscissa)
+    end = max(min(lesion.end + BEHIND[1], float(_measured(branch)[-1])), lesion.abscissa)
     along = np.linspace(lesion.start, end, max(2, int(np.ceil(end - lesion.start)) + 1))
     return along - lesion.end, _weights(flow, [_place("", branch, float(s)) for s in along]) @ pressure
 
@@ -171,15 +170,27 @@ def _domain(mesh: LumenMesh) -> Domain:
 
 
 def places(case: Vessel) -> tuple[Place, ...]:
-    """Where the vessel begins, and the stations of every lesion."""
+    """Where the vessel begins, where each of its leaves ends, and the stations of every lesion."""
     root = case.tree.branches[case.tree.root]
-    first = root.abscissa[np.flatnonzero(np.isfinite(root.area))[0]]
-    found = [_place(INLET, root, float(first))]
+    found = [_place(INLET, root, float(_measured(root)[0]))]
+    found += [_place(end_of(i), case.tree.branches[i], float(_measured(case.tree.branches[i])[-1]))
+              for i in case.tree.leaves]
     for lesion in case.lesions:
         at, branch = stations(case.tree, lesion), case.tree.branches[lesion.branch]
         found += [_place(f"{lesion.id}_proximal", branch, at.proximal_abscissa),
                   _place(f"{lesion.id}_distal", branch, at.distal_abscissa)]
     return tuple(found)
+
+
+def end_of(leaf: int) -> str:
+    """Name of the probe where a leaf ends, before the flow extension."""
+    return f"end_{leaf}"
+
+
+def _measured(branch: Branch) -> np.ndarray:
+    """Abscissae where a branch has a cross-section, or all where it has none."""
+    known = np.isfinite(branch.area)
+    return branch.abscissa[known] if known.any() else branch.abscissa
 
 
 def _place(name: str, branch: Branch, abscissa: float) -> Place:

@@ -266,7 +266,8 @@ def results(network: Network, periodic: Periodic) -> Results:
     distal station over the mean at the inlet; velocity (m/s), the largest flow
     over the least area. Of a region (branches of one
     name): tawss (Pa), the mean over wall and cycle of 4 mu |q| / (pi r^3);
-    pressure (mmHg), mean over length and cycle.
+    pressure (mmHg), mean over length and cycle; where it ends in outlets
+    pressure_drop_to_outlet (mmHg), mean from the inlet to these.
     """
     return {"lesions": {i: _lesion_results(network, periodic, i) for i in network.stations},
             "regions": {name: _region_results(network, periodic, name)
@@ -302,7 +303,17 @@ def _region_results(network: Network, periodic: Periodic, name: str) -> dict[str
              if network.tree.branches[x.branch].name == name]
     shear, wall, pressure, length = (np.array(p) for p in zip(*parts, strict=True))
     return {"tawss": {"mean": float((shear * wall).sum() / wall.sum())},
-            "pressure": {"mean": float((pressure * length).sum() / length.sum() / MMHG)}}
+            "pressure": {"mean": float((pressure * length).sum() / length.sum() / MMHG)}} | drop_to_outlets(
+                network.tree, name, periodic.at(network.circuit.inlet),
+                {i: periodic.at(node) for i, node in network.leaves.items()})
+
+
+def drop_to_outlets(tree: Tree, name: str, inlet: np.ndarray, outlets: Mapping[int, np.ndarray]
+                    ) -> dict[str, dict[str, float]]:
+    """From pressure (t,) Pa at the inlet and by leaf at its outlet: mean drop (mmHg) to the outlets of the branches of
+    this name; empty for one that ends in none."""
+    drops = [float((inlet - p).mean()) / MMHG for i, p in outlets.items() if tree.branches[i].name == name]
+    return {"pressure_drop_to_outlet": {"mean": float(np.mean(drops))}} if drops else {}
 
 
 def _on_stretch(network: Network, periodic: Periodic, j: int) -> tuple[float, float, float, float]:

@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter1d
 from solvers.errors import BadInput
 from solvers.flow import network as numbers
 from solvers.flow.lesion_flow import Fluid, Loss
-from solvers.flow.network import MM, Edge, Results, Stretch, outlet_names, stations, stenosis_of
+from solvers.flow.network import MM, Edge, Results, Stretch, drop_to_outlets, outlet_names, stations, stenosis_of
 from solvers.flow.pulse_wave import Network, Outlet, Vessel, Waves
 from solvers.geometry.centrelines import Lesion, Tree
 from solvers.geometry.wall_thickness import Thickness
@@ -252,4 +252,6 @@ def _region(traced: Traced, waves: Waves, name: str) -> dict[str, dict[str, floa
         sums += [np.trapezoid(p, s) for p in (along.mean, along.systolic, along.diastolic)]
     mean, systolic, diastolic = (sums / length / MMHG).tolist()
     return {"tawss": {"mean": force / wall},
-            "pressure": {"mean": mean, "systolic": systolic, "diastolic": diastolic}}
+            "pressure": {"mean": mean, "systolic": systolic, "diastolic": diastolic}} | drop_to_outlets(
+                traced.tree, name, waves.into().pressure,
+                {i: waves.out(node).pressure for i, node in traced.leaves.items()})

@@ -192,6 +192,21 @@ def test_shear_of_a_tube_is_poiseuilles_also_where_flow_turns_back():
     assert got["tawss"]["mean"] == approx(4 * MU * speed / (np.pi * 0.003**3), rel=1e-3)
     middle = 500 + 1e-5 * (BED.resistance + 8 * MU * 0.05 / (np.pi * 0.003**4))
     assert got["pressure"]["mean"] == approx(middle / MMHG, rel=1e-4)
+    whole = 1e-5 * 8 * MU * 0.1 / (np.pi * 0.003**4)
+    assert got["pressure_drop_to_outlet"]["mean"] == approx(whole / MMHG, rel=1e-4)
+
+
+def test_the_drop_to_outlets_is_that_to_a_names_own():
+    """The mean over outlets of one name; none for a branch that goes on."""
+    tree, lesions = aorta_with_lesion()
+    made = network.build(tree, Blood, lesions, outlets=dict.fromkeys(tree.leaves, BED))
+    beaten = circuit.solve(made.circuit, beat(3e-5))
+    got = network.results(made, beaten)["regions"]
+    inlet = beaten.at(made.circuit.inlet).mean()
+    for name in {tree.branches[i].name for i in tree.leaves}:
+        own = [beaten.at(made.leaves[i]).mean() for i in tree.leaves if tree.branches[i].name == name]
+        assert got[name]["pressure_drop_to_outlet"]["mean"] == approx((inlet - np.mean(own)) / MMHG)
+    assert "pressure_drop_to_outlet" not in got["abdominal_aorta"]
 
 
 def test_curves_have_a_name_for_each_end_and_keep_the_volume():

@@ -157,7 +157,8 @@ def model_rows():
                           sources="segmentation"), drop.but(statistic="peak", value=51.7 - k)]
         inlet = row.but(region="abdominal_aorta", measure=f"inlet_pressure{mark}")
         made += [inlet.but(statistic=s, value=v - k) for s, v in (("max", 129.3), ("mean", 92.3), ("min", 67.3))]
-        made += [row.but(measure=f"outlet_flow{mark}", statistic="mean", value=5.43 - k, unit="mL/s")]
+        made += [row.but(measure=f"outlet_flow{mark}", statistic="mean", value=5.43 - k, unit="mL/s"),
+                 row.but(measure=f"pressure_drop_to_outlet{mark}", statistic="mean", value=6.54 - k)]
     return made
 
 
@@ -185,7 +186,8 @@ def test_models_stand_side_by_side(tmp_path):
         ["Inlet pressure, systolic", f"129{unit}", f"128{unit}", f"127{unit}"],
         ["Inlet pressure, mean", f"92.3{unit}", f"91.3{unit}", f"90.3{unit}"],
         ["Inlet pressure, diastolic", f"67.3{unit}", f"66.3{unit}", f"65.3{unit}"],
-        ["Outlet flow, mean", "5.43\u202fmL/s", "4.43\u202fmL/s", "3.43\u202fmL/s"]]
+        ["Outlet flow, mean", "5.43\u202fmL/s", "4.43\u202fmL/s", "3.43\u202fmL/s"],
+        ["Pressure drop from the inlet, mean", f"6.54{unit}", f"5.54{unit}", f"4.54{unit}"]]
     assert "19.7 to 21.7" in part and "elastic in 1D only" in part and "lower pulse pressure" in part
 
 

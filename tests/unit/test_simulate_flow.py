@@ -106,6 +106,10 @@ def test_rows_have_units_places_and_methods(done):
     assert "wall median" in shear["rrt"].method and "wall mean" in shear["transverse_wss"].method
     assert rows["inlet", "inlet_flow", "mean"].value == pytest.approx(
         rows["common_iliac_artery_left", "outlet_flow", "mean"].value, rel=1e-6)
+    for model in ("", "_pulse_wave", "_network"):
+        whole = rows["common_iliac_artery_left", f"pressure_drop_to_outlet{model}", "mean"]
+        assert whole.value > 0.9 * rows["L1", f"pressure_drop{model}", "mean"].value
+        assert whole.unit == "mmHg" and whole.method.endswith("begins minus that at this end")
     speed = rows["L1", "velocity", "peak"].value
     inflow = np.array(formats.read_json(done[1].outlets)["inlet"]["flow"]).max()
     throat = np.pi * (RADIUS * (1 - NARROWING) / 1000) ** 2
