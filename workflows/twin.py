@@ -54,6 +54,15 @@ class Physics:
 
 
 @dataclass(frozen=True)
+class Before:
+    """A flow whose outlets and inflow are kept, the state of it where another starts, and its mesh."""
+
+    flow: Any
+    state: Path
+    mesh: Any
+
+
+@dataclass(frozen=True)
 class Twin:
     """A case that is done: its stages and its rows."""
 
@@ -189,14 +198,15 @@ def _flow(found: Anatomy, scanned: Anatomy, recipe: Recipe, line: Line, base: Ph
     """Both meshes and the flow on each, with the same outlets; tissue and drug are still to come.
 
     The coarse one first: on its mesh the beats that a flow needs to repeat cost least, and the fine one starts from
-    its end. A variant's flow starts from the end of the baseline's on the like mesh.
+    its end. A variant's flow starts where the last two beats of the baseline's on the like mesh did, so that a jet that
+    is never twice the same differs by the device alone.
     """
     fine = line.run(mesh, _mesh_inputs(found, scanned, base and base.mesh), recipe.mesh)
     coarse = line.run(mesh, _mesh_inputs(found, scanned, base and base.coarse), recipe.mesh_coarse, "mesh_coarse")
-    before = (base.flow_coarse, base.coarse) if base else None
+    before = Before(base.flow_coarse, base.flow_coarse.last_two, base.coarse) if base else None
     rough = line.run(simulate_flow, _flow_inputs(found, coarse, before, line), recipe.simulate_flow,
                      "simulate_flow_coarse")
-    before = (base.flow, base.mesh) if base else (rough, coarse)
+    before = Before(base.flow, base.flow.last_two, base.mesh) if base else Before(rough, rough.state, coarse)
     flow = line.run(simulate_flow, _flow_inputs(found, fine, before, line), recipe.simulate_flow)
     return Physics(fine, coarse, flow, rough, None, None)
 
@@ -209,16 +219,14 @@ def _mesh_inputs(found: Anatomy, scanned: Anatomy, leader: Any) -> MeshInputs:
         "untreated_boundaries": leader.boundaries})
 
 
-def _flow_inputs(found: Anatomy, made: Any, before: tuple[Any, Any] | None, line: Line) -> SimulateFlowInputs:
-    """before: a flow whose outlets and inflow are kept and whose end is the beginning, and its mesh; None for a first
-    one."""
+def _flow_inputs(found: Anatomy, made: Any, before: Before | None, line: Line) -> SimulateFlowInputs:
+    """before: None for a first flow."""
     inputs = SimulateFlowInputs(mesh=made.mesh, boundaries=made.boundaries, centrelines=found.lines.centrelines,
                                 lesions=found.lines.lesions, sidecar=found.image.sidecar)
     if before is None:
         return inputs.model_copy(update={"inflow": line.use.get("measure_flow.inlet")})
-    flow, grid = before
-    return inputs.model_copy(update={"outlets": flow.outlets, "state": flow.state, "state_mesh": grid.mesh,
-                                     "state_boundaries": grid.boundaries})
+    return inputs.model_copy(update={"outlets": before.flow.outlets, "state": before.state,
+                                     "state_mesh": before.mesh.mesh, "state_boundaries": before.mesh.boundaries})
 
 
 def gathering(found: Anatomy, solved: Physics) -> MeasureInputs:

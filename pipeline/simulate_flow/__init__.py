@@ -22,7 +22,8 @@ from solvers.errors import BadInput
 from solvers.flow import circuit, hyperaemia, navier_stokes, network, outlets, wall_shear
 from solvers.flow.navier_stokes import Fluid
 from solvers.flow.outlets import Rest
-from solvers.flow.pulsatile import REPEATS, WALL_REPEATS, Cycles, Progress
+from solvers.flow.progress import Start
+from solvers.flow.pulsatile import REPEATS, WALL_REPEATS, Cycles
 from solvers.materials import blood
 from solvers.units import Density, FlowRate, Pressure, Quantity, Time, Viscosity, quantity
 
@@ -85,7 +86,7 @@ class SimulateFlowInputs(Files):
     outlets: Path | None = None
     """The baseline's, or another mesh's of this vessel: then nothing is tuned."""
     state: Path | None = None
-    """Where another flow through this vessel, or one much like it, ended: this one starts from there."""
+    """Of another flow through this vessel, or one much like it, where this one starts."""
     state_mesh: Path | None = None
     """With `state`: its mesh, and that mesh's boundaries."""
     state_boundaries: Path | None = None
@@ -102,6 +103,8 @@ class SimulateFlowOutputs(Files):
     measurements: Path = Path("measurements.csv")
     state: Path = Path("state.npz")
     """All that the flow needs to go on from its last beat."""
+    last_two: Path = Path("last_two.npz")
+    """As `state`, from before its last two beats: the same flow started from there ends in the same numbers."""
 
 
 class SimulateFlowReport(Report):
@@ -148,7 +151,8 @@ def simulate_flow(inputs: SimulateFlowInputs, config: SimulateFlowConfig,
     found = vessel.solve(case, networks["nominal"], float(config.time_step), cycles, _earlier(inputs))
     numbers = results.of_vessel(case, found)
     vessel.write_fields(outputs.cycle, outputs.wall, case, found)
-    Progress(0, found.cycle.state, wall_change=found.cycle.evidence.wall_change).write(outputs.state)
+    found.cycle.end.write(outputs.state)
+    found.cycle.last_two.write(outputs.last_two)
     formats.write_json(outputs.outlets, outside.content(case, found, one) | {"assumed_blood": _of_blood(config)})
     results.write_curves(outputs.curves, case, found, networks, one)
     evidence = results.evidence(found, networks, one)
@@ -166,7 +170,7 @@ def _earlier(inputs: SimulateFlowInputs) -> vessel.Earlier | None:
     if inputs.state_mesh is None or inputs.state_boundaries is None:
         raise BadInput("state_without_mesh", f"{inputs.state.name} is given without the mesh that it is of",
                        "its mesh and that mesh's boundaries too")
-    return vessel.Earlier(Progress.read(inputs.state), read_lumen_mesh(inputs.state_mesh, inputs.state_boundaries))
+    return vessel.Earlier(Start.read(inputs.state), read_lumen_mesh(inputs.state_mesh, inputs.state_boundaries))
 
 
 def _rest(inputs: SimulateFlowInputs, config: SimulateFlowConfig) -> Rest:

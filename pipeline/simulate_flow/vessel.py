@@ -18,7 +18,8 @@ from solvers.flow import navier_stokes, pulsatile, taylor_hood, transfer
 from solvers.flow.circuit import Periodic
 from solvers.flow.navier_stokes import Caps, Flow, Fluid, State, Stepping
 from solvers.flow.network import Network, Results, stations
-from solvers.flow.pulsatile import Cycles, Progress, Pulsatile
+from solvers.flow.progress import Progress, Start
+from solvers.flow.pulsatile import Cycles, Pulsatile
 from solvers.geometry import dolfinx_mesh
 from solvers.geometry.centrelines import Branch, Lesion, Tree
 from solvers.geometry.dolfinx_mesh import Domain
@@ -97,14 +98,14 @@ class Solved:
 
 @dataclass(frozen=True)
 class Earlier:
-    """Where a flow through this vessel or one much like it ended, and its mesh."""
+    """A place in a flow through this vessel or one much like it, and its mesh."""
 
-    end: Progress
+    start: Start
     mesh: LumenMesh
 
 
 def solve(case: Vessel, zero: Zero, time_step: float, cycles: Cycles, before: Earlier | None = None) -> Solved:
-    """The 3D flow until it repeats, from the end of an earlier one or else from the 0D state at the beat's beginning;
+    """The 3D flow until it repeats, from an earlier one or else from the 0D state at the beat's beginning;
     continues where a killed run stopped."""
     pulse, mesh = case.around.pulse, case.mesh
     n = int(np.ceil(pulse.period / time_step))
@@ -140,11 +141,11 @@ def _pulled(flow: Flow, case: Vessel, lesion: Lesion, pressure: np.ndarray) -> t
     return along - lesion.end, _weights(flow, [_place("", branch, float(s)) for s in along]) @ pressure
 
 
-def _start(flow: Flow, case: Vessel, zero: Zero, n: int, before: Earlier | None) -> Progress:
+def _start(flow: Flow, case: Vessel, zero: Zero, n: int, before: Earlier | None) -> Start:
     """What the wall's shear still changed by in an earlier flow is taken over too: it need not be shown again."""
     if before is None:
-        return Progress(0, _ramped(flow, case, zero, n))
-    return replace(before.end, state=_resumed(flow, case.mesh, before))
+        return Start(_ramped(flow, case, zero, n))
+    return replace(before.start, state=_resumed(flow, case.mesh, before))
 
 
 def _ramped(flow: Flow, case: Vessel, zero: Zero, n: int) -> State:
@@ -156,13 +157,13 @@ def _ramped(flow: Flow, case: Vessel, zero: Zero, n: int) -> State:
 
 
 def _resumed(flow: Flow, mesh: LumenMesh, before: Earlier) -> State:
-    """The end of an earlier flow: as it is where the cells are the same, else read off its mesh at this one's nodes."""
+    """The earlier flow's state: as it is where the cells are the same, else read off its mesh at this one's nodes."""
     if np.array_equal(mesh.tets, before.mesh.tets):
-        return before.end.state
+        return before.start.state
     here = {b.branch: b.tag for b in mesh.outlets}
     space = fem.functionspace(_domain(before.mesh).mesh, ("Lagrange", 1))
     nodes = taylor_hood.nodes(space.tabulate_dof_coordinates(), np.ascontiguousarray(space.dofmap.list, np.int32))
-    return transfer.taken_over(before.end.state, nodes, flow, {b.tag: here[b.branch] for b in before.mesh.outlets})
+    return transfer.taken_over(before.start.state, nodes, flow, {b.tag: here[b.branch] for b in before.mesh.outlets})
 
 
 def _domain(mesh: LumenMesh) -> Domain:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from solvers.errors import BadInput
 from solvers.flow import cells
 from solvers.flow.inlet import womersley
 from solvers.flow.navier_stokes import Flow, State, Step
+from solvers.flow.progress import Progress, Start
 from solvers.flow.pulse import Pulse
 from solvers.flow.wall_shear import Indices, change, indices
 
@@ -79,49 +79,6 @@ class Energy:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What a run needs to go on: cycles done, the state, pressure and flow by cap and mean shear on the wall (size and
-    vector, (w, 3)) over the last cycle, their changes. Before a first cycle the wall's is that of the flow it starts
-    from, infinite without one."""
-
-    n_cycles: int
-    state: State
-    pressure: dict[int, np.ndarray] = field(default_factory=dict)
-    flow: dict[int, np.ndarray] = field(default_factory=dict)
-    change: float = np.inf
-    shear: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
-    wall_change: float = np.inf
-
-    def write(self, path: Path) -> None:
-        """As one file that appears whole."""
-        s = self.state
-        tags = np.array(list(s.stored))
-        caps = {"cap_pressure": s.pressure, "cap_flow": s.flow}
-        arrays = {name: np.array([values[t] for t in tags]) for name, values in caps.items()}
-        arrays |= {f"stored_{tag}": np.asarray(value) for tag, value in s.stored.items()}
-        draft = path.with_name(f".{path.name}")
-        with draft.open("wb") as file:
-            np.savez(file, n_cycles=self.n_cycles, change=self.change, time=s.time, u=s.u, u_before=s.u_before, p=s.p,
-                     potential=s.potential, potential_before=s.potential_before, dt=s.dt, tags=tags, shear=self.shear,
-                     wall_change=self.wall_change, curve_tags=np.array(list(self.pressure)),
-                     pressure=np.array(list(self.pressure.values())), flow=np.array(list(self.flow.values())), **arrays)
-        draft.replace(path)
-
-    @staticmethod
-    def read(path: Path) -> "Progress":
-        with np.load(path) as a:
-            caps = [dict(zip(a["tags"].tolist(), a[name].tolist(), strict=True))
-                    for name in ("cap_pressure", "cap_flow")]
-            stored = {t: a[f"stored_{t}"][()] for t in a["tags"].tolist()}
-            state = State(float(a["time"]), a["u"], a["u_before"], a["p"], a["potential"],
-                          a["potential_before"], float(a["dt"]), stored, *caps)
-            tags = a["curve_tags"].tolist()
-            return Progress(int(a["n_cycles"]), state, dict(zip(tags, a["pressure"], strict=True)),
-                            dict(zip(tags, a["flow"], strict=True)), float(a["change"]), a["shear"],
-                            float(a["wall_change"]))
-
-
-@dataclass(frozen=True)
 class Pulsatile:
     """The last cycle. times (t,); pressure and flow by cap (t,), outward; probes (t, k) Pa; fields at vertices (n,).
 
@@ -144,7 +101,9 @@ class Pulsatile:
     snapshots: list[tuple[float, np.ndarray, np.ndarray]]
     energy: Energy
     evidence: Evidence
-    state: State
+    end: Start
+    last_two: Start
+    """Where the last two cycles began: from there they come out the same again."""
 
 
 @dataclass
@@ -203,7 +162,7 @@ def inlet_velocities(flow: Flow, pulse: Pulse, n: int) -> Callable[[int], np.nda
     return lambda step: flow.inflow(float(rates[step % n]), profiles[step % n])
 
 
-def solve(flow: Flow, pulse: Pulse, start: State | Progress, probes: np.ndarray, cycles: Cycles = Cycles(),
+def solve(flow: Flow, pulse: Pulse, start: State | Start | Progress, probes: np.ndarray, cycles: Cycles = Cycles(),
           offer: Callable[[Progress], None] | None = None) -> Pulsatile:
     """Cycles until pressure and flow at every cap repeat, and the mean shear on the wall does or falls no more.
 
@@ -223,19 +182,26 @@ def solve(flow: Flow, pulse: Pulse, start: State | Progress, probes: np.ndarray,
                        "Raise most_cycles.")
     velocities = inlet_velocities(flow, pulse, n)
     keep = {int(i) for i in np.linspace(0, n, cycles.snapshots, endpoint=False)}
-    done = start if isinstance(start, Progress) else Progress(0, start)
+    done = _begun(start)
     while True:
         cycle = _Cycle(flow, probes, keep)
         state = _one_cycle(flow, done.state, velocities, n, cycle)
         curves, shear = cycle.curves(), indices(cycle.shear)
         moved = change(done.shear, shear.means, flow.wall_slope.areas) if len(done.shear) else done.wall_change
         fresh = Progress(done.n_cycles + 1, state, *curves, _change((done.pressure, done.flow), curves), shear.means,
-                         moved)
+                         moved, Start(done.state, done.wall_change))
         if fresh.n_cycles >= cycles.most or (fresh.n_cycles >= cycles.least and _is_settled(done, fresh, cycles)):
-            return _result(cycle, curves, shear, done.state, fresh)
+            return _result(cycle, curves, shear, done, fresh)
         if offer is not None:
             offer(fresh)
         done = fresh
+
+
+def _begun(start: State | Start | Progress) -> Progress:
+    if isinstance(start, Progress):
+        return start
+    begin = start if isinstance(start, Start) else Start(start)
+    return Progress(0, begin.state, wall_change=begin.wall_change)
 
 
 def _one_cycle(flow: Flow, state: State, velocities: Callable[[int], np.ndarray], n: int, cycle: _Cycle) -> State:
@@ -267,9 +233,9 @@ def _change(before: tuple[dict[int, np.ndarray], dict[int, np.ndarray]],
     return max(changes)
 
 
-def _result(cycle: _Cycle, curves: tuple[dict[int, np.ndarray], dict[int, np.ndarray]], found: Indices, start: State,
-            done: Progress) -> Pulsatile:
-    """start: the state before the last cycle."""
+def _result(cycle: _Cycle, curves: tuple[dict[int, np.ndarray], dict[int, np.ndarray]], found: Indices,
+            before: Progress, done: Progress) -> Pulsatile:
+    """before: what was done before the last cycle."""
     on_wall = cycle.flow.wall_slope.everywhere
     shear = [on_wall(x) for x in (found.tawss, found.osi, found.rrt, found.ecap, found.transverse, found.peak)]
     backflow = {t: float((f < 0).mean()) for t, f in curves[1].items() if t in cycle.flow.caps.outlets}
@@ -278,8 +244,8 @@ def _result(cycle: _Cycle, curves: tuple[dict[int, np.ndarray], dict[int, np.nda
     first = cycle.steps[0].time
     return Pulsatile(np.array([s.time for s in cycle.steps]) - first, *curves, np.array(cycle.seen),
                      cycle.mean / len(cycle.steps), cycle.peak, cycle.fastest, *shear,
-                     [(t - first, u, p) for t, u, p in cycle.snapshots], cycle.energy(start, done.state), evidence,
-                     done.state)
+                     [(t - first, u, p) for t, u, p in cycle.snapshots], cycle.energy(before.state, done.state),
+                     evidence, Start(done.state, done.wall_change), before.before or Start(before.state))
 
 
 def sampling(flow: Flow, centres: np.ndarray, normals: np.ndarray, radii: np.ndarray) -> np.ndarray:

@@ -15,7 +15,8 @@ from solvers.errors import BadInput, DidNotConverge
 from solvers.flow import kernels, navier_stokes, pulsatile
 from solvers.flow.kernels import Carried
 from solvers.flow.navier_stokes import Caps, Flow, Fluid, Stepping
-from solvers.flow.pulsatile import Cycles, Progress
+from solvers.flow.progress import Progress, Start
+from solvers.flow.pulsatile import Cycles
 from solvers.flow.pulse import Pulse
 from solvers.flow.windkessel import Windkessel
 from solvers.geometry import dolfinx_mesh
@@ -243,10 +244,13 @@ def test_cycles_end_when_the_wall_repeats_or_no_longer_comes_closer():
 
 def test_a_restart_is_read_as_it_was_written(tube, tmp_path):
     state = tube.rest(0.0, 8e3)
-    kept = Progress(2, state, {2: np.ones(3)}, {2: np.arange(3.0)}, 0.02, np.arange(12.0).reshape(4, 3), 0.3)
+    kept = Progress(2, state, {2: np.ones(3)}, {2: np.arange(3.0)}, 0.02, np.arange(12.0).reshape(4, 3), 0.3,
+                    Start(tube.rest(-1.0, 7e3), 0.4))
     kept.write(tmp_path / "progress.npz")
     again = Progress.read(tmp_path / "progress.npz")
     assert (again.n_cycles, again.change, again.wall_change) == (2, 0.02, 0.3)
+    assert (again.before.state.time, again.before.wall_change) == (-1.0, 0.4) and (again.before.state.p == 7e3).all()
+    assert again.before.state.stored.keys() == state.stored.keys()
     np.testing.assert_array_equal(again.shear, kept.shear)
 
 
