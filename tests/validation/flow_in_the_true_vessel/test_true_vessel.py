@@ -108,24 +108,30 @@ def test_the_true_drop_is_inside_the_interval(patient, rows, capsys):
 
 
 def test_a_device_of_the_vessels_own_shape_changes_nothing(rows):
+    """Not a digit: the same cells, from where the baseline's last two beats began."""
     if ("null", "L1", "pressure_drop", "mean") not in rows:
         pytest.skip("this patient has no lesion")
     for (variant, place, measure, statistic), row in rows.items():
         if variant == "null" and (measure, statistic) in (("pressure_drop", "mean"), ("tawss", "mean")):
-            assert row.value == pytest.approx(rows["baseline", place, measure, statistic].value, rel=0.02)
+            assert row.value == rows["baseline", place, measure, statistic].value
 
 
-def test_a_treated_vessel_keeps_the_mesh_of_the_untreated_one(patient, rows):
+def test_a_treated_vessel_keeps_the_mesh_of_the_untreated_one_or_says_why_not(patient, rows, capsys):
+    """The device of the vessel's own shape always; the stent where the cells can follow the wall that far."""
     if ("stent", "L1", "pressure_drop", "mean") not in rows:
         pytest.skip("this patient has no lesion")
     for grid in ("mesh", "mesh_coarse"):
         before, null, stent = (read_lumen_mesh(folder / grid / "mesh.vtu", folder / grid / "boundaries.json")
                                for folder in (patient.home, *(patient.home / "variants" / v for v in VARIANTS)))
         assert np.array_equal(null.points, before.points)
-        moved = (stent.points != before.points).any(axis=1)
-        assert 0 < moved.mean() < 0.5
-        told = read_quality(patient.home / "variants/stent" / grid / "boundaries.json")
-        assert told["method"].startswith("moved from the baseline's mesh")
+        told = read_quality(patient.home / "variants/stent" / grid / "boundaries.json")["method"]
+        with capsys.disabled():
+            print(f"\n{patient.home.parent.name} {grid} of the stent: {told}")
+        if told.startswith("moved from the baseline's mesh"):
+            moved = (stent.points != before.points).any(axis=1)
+            assert 0 < moved.mean() < 0.5
+        else:
+            assert "meshed anew: " in told
 
 
 def test_the_right_stent_takes_the_drop_away(rows):
