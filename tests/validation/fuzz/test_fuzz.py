@@ -66,12 +66,20 @@ def fault(outcomes: list[Outcome], folder: Path) -> str:
         if one.refusal is not None and not (one.refusal.code.isidentifier() and one.refusal.happened
                                             and one.refusal.hint):
             return f"a refusal without code, sentence or hint: {one.refusal!r}"
-        if one.volume is not None and not np.isfinite(np.asarray(nibabel.load(one.volume).dataobj, float)).all():
-            return "values that are not finite"
+        if one.volume is not None and (wrong := _unfit(nibabel.load(one.volume))):
+            return wrong
         said = f"{one.refusal} {one.warnings} {one.series}"
         if any(word in said for word in ("Quetzalcoatl", "CANARY", str(folder), "Traceback")):
             return f"a leak: {said}"
     return ""
+
+
+def _unfit(image: nibabel.Nifti1Image) -> str:
+    """What keeps a volume from being used: values that are no numbers, axes that span no space; empty if nothing."""
+    if not np.isfinite(np.asarray(image.dataobj, float)).all():
+        return "values that are not finite"
+    volume = abs(np.linalg.det(image.affine[:3, :3]))
+    return "" if np.isfinite(volume) and volume > 0 else f"voxels of {volume} mm3"
 
 
 def survey(n_mutants: int, tmp_path: Path, seed: int = SEED) -> Counter[str]:
