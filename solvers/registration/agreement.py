@@ -62,7 +62,7 @@ class Scene:
 def on_grid(mask: Volume, grid: Volume, transform: sitk.Transform) -> np.ndarray:
     """A mask at the voxels of `grid`, boolean: its edge runs half way between voxels in and out.
 
-    The nearest voxel would draw steps of a whole voxel there, which on a grid four times as fine counts as disagreement.
+    The nearest voxel would draw steps of a whole voxel, which on a grid four times as fine counts as disagreement.
     """
     return np.asarray(grids.resample(mask, grid, transform, "linear", 0.0).values) > 0.5
 
