@@ -21,6 +21,8 @@ from pipeline.ingest.series import Head, Series, build
 from solvers.errors import BadInput
 
 _BIDS = re.compile(r"(?:^|[/_])sub-([0-9A-Za-z]+)(?=[/_.]|$)")
+_SERIAL = re.compile(r"[0-9]{1,3}")
+"""A BIDS name that only counts. Any other may be somebody's name or record number, and is hashed."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def subjects(scan: Path, key: bytes, scratch: Path, labels: Mapping[str, str] | 
     """The patients of a scan with their files, by label.
 
     labels: the user's own map from patient identifier (or, for volumes without
-    one, path within the scan) to label. A series with two identities in it
+    one, BIDS name or path within the scan) to label. A series with two identities in it
     belongs to nobody and is among the refused.
     """
     found = index(scan, key, scratch)
@@ -161,10 +163,10 @@ def _group_of(patient: str) -> str:
 
 
 def label_of(owner: str, key: bytes, given: Mapping[str, str] | None = None) -> str:
-    """The label of a patient: the user's, the BIDS name, or eight letters of a keyed hash."""
+    """The label of a patient: the user's, the BIDS name where it is a serial number, or a keyed hash (8 letters)."""
     if given and owner in given:
         return given[owner]
-    if owner.startswith("bids:"):
+    if owner.startswith("bids:") and _SERIAL.fullmatch(owner.removeprefix("bids:")):
         return owner.removeprefix("bids:")
     digest = hmac.new(key, f"label:{owner}".encode(), "sha256").digest()
     return base64.b32encode(digest[:5]).decode().lower()
@@ -180,7 +182,8 @@ def _keyed_labels(labels: Mapping[str, str], key: bytes) -> dict[str, str]:
     if bad or len(set(labels.values())) < len(labels):
         raise BadInput("bad_labels", "labels must be letters and digits, each used once", "such as 01 or patientA",
                        "Correct the table of labels.")
-    return {keyed(key, k): v for k, v in labels.items()} | {f"file:{k}": v for k, v in labels.items()}
+    return {form: label for name, label in labels.items()
+            for form in (keyed(key, name), f"file:{name}", f"bids:{name.removeprefix('sub-')}")}
 
 
 def _with_companion(path: Path) -> list[Path]:

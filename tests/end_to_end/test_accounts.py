@@ -97,7 +97,7 @@ def test_a_person_may_overrule_by_code(tmp_path):
     scan = tmp_path / "scan"
     write_series(scan / "gap", "gap", edit=setting(SeriesNumber="2"), slices=[0, 1, 3, 4])
     write_series(scan / "uneven", "uneven", edit=at(4, ImagePositionPatient=[-10, -20, 46.5]))
-    nifti(scan / "sub-x" / "a.nii", np.ones((4, 5, 6), np.int16), lambda i: (
+    nifti(scan / "sub-1" / "a.nii", np.ones((4, 5, 6), np.int16), lambda i: (
         i.set_qform(np.diag([-2.0, 2, 3, 1]), 1), i.set_sform(np.diag([2.0, 2, 3, 1]), 1)))
     refused = anatwin("ingest", scan, tmp_path / "one", key=tmp_path / "key")
     assert refused.returncode == 1
@@ -108,7 +108,7 @@ def test_a_person_may_overrule_by_code(tmp_path):
     flags = [word for code in ACCEPTABLE for word in ("--accept", code)]
     done = anatwin("ingest", scan, tmp_path / "three", *flags, key=tmp_path / "key")
     assert done.returncode == 0 and done.stderr.count("overruled") == 3
-    image = nibabel.load(next((tmp_path / "three" / "sub-x").rglob("*.nii.gz")))
+    image = nibabel.load(next((tmp_path / "three" / "sub-1").rglob("*.nii.gz")))
     np.testing.assert_allclose(image.affine, np.diag([2.0, 2, 3, 1]), atol=1e-6)
 
 

@@ -369,6 +369,22 @@ def test_volumes_of_one_bids_subject_and_headers_with_their_voxels_stay_together
     assert [o.subject for o in outcomes if o.volume] == ["07"] * 3
 
 
+def test_a_bids_name_that_may_be_a_persons_name_is_hashed_unless_given_a_label(tmp_path):
+    """A serial number stays. The name of a folder, and of a file, goes no further than its hash."""
+    values = np.arange(120, dtype=np.int16).reshape(4, 5, 6)
+    for name in ("sub-Quetzalcoatl/a.nii.gz", "sub-Quetzalcoatl/anat/b.nii.gz", "sub-4711001_T1w.nii.gz", "sub-12.nii"):
+        nifti(tmp_path / "scan" / name, values, lambda i: None)
+    found = subjects(tmp_path / "scan", KEY, tmp_path / "unpacked").subjects
+    labels = {one.label: len(one.files) for one in found}
+    assert labels.pop("12") == 1 and sorted(labels.values()) == [1, 2]
+    outcomes = ingest_all(tmp_path / "scan", tmp_path / "out", KEY)
+    said = " ".join(map(str, [*labels, *outcomes, *(tmp_path / "out").rglob("*")])).replace(str(tmp_path), "")
+    assert "quetzalcoatl" not in said.lower() and "4711001" not in said
+    given = {"sub-Quetzalcoatl": "05", "4711001": "06"}
+    found = subjects(tmp_path / "scan", KEY, tmp_path / "again", given).subjects
+    assert sorted(one.label for one in found) == ["05", "06", "12"]
+
+
 def test_links_out_pipes_and_unsafe_members_are_passed_over(tmp_path):
     scan = tmp_path / "scan"
     outside = write_series(tmp_path / "outside", "b", "OTHER")
@@ -441,7 +457,7 @@ def nifti(path: Path, values: np.ndarray, edit: Callable[[nibabel.Nifti1Image], 
     made = nibabel.Nifti1Image(values, np.diag([2.0, 2, 3, 1]))
     made.header.set_xyzt_units("mm")
     edit(made)
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     nibabel.save(made, path)
     return path
 
