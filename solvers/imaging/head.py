@@ -1,7 +1,8 @@
 """Whether a volume shows a head, told from its shape: for a refusal, so it errs towards yes.
 
 CT: a closed ring of bone round tissue of a brain's size, in slices one above another. Any other image: an outline of
-a head's width, depth and roundness with air round it, in slices one above another. Own rules; sizes are those of
+a head's width, depth and roundness with air round it, in slices one above another; or longer than a trunk, for arms
+that lie against a head hide its outline, and a PET of the whole body holds a face. Own rules; sizes are those of
 adults and children from two years (width 12 to 17 cm, length 16 to 21 cm; recalled from growth charts) with a margin.
 """
 
@@ -18,13 +19,18 @@ WIDTH_CM, DEPTH_CM = (10.0, 20.0), (12.0, 25.0)
 """Outline of a head, left to right and front to back."""
 HEIGHT_CM = 2.5
 """Slices that look so must reach over this height."""
+LONG_CM = 75.0
+"""Head to foot: longer, and not CT, is taken for the whole body."""
 
 
 def shows_head(volume: Volume, *, is_ct: bool) -> bool:
     """Whether a head, or part of one, seems to be in a volume (LPS mm; HU when `is_ct`)."""
     if is_ct and _runs(upright(volume, fill=-1000.0), _is_skull):
         return True
-    return _runs(upright(volume, fill=float(np.min(volume.values))), _has_outline_of_head, _outline_cut(volume, is_ct))
+    grid = upright(volume, fill=float(np.min(volume.values)))
+    if not is_ct and grid.shape[2] * STEP_MM >= 10 * LONG_CM:
+        return True
+    return _runs(grid, _has_outline_of_head, _outline_cut(volume, is_ct))
 
 
 def upright(volume: Volume, fill: float) -> np.ndarray:

@@ -55,9 +55,10 @@ def saved(data: Dataset, path: Path, syntax: str = EXPLICIT) -> Path:
 
 
 def lettered(values: np.ndarray, text: str, size: int, level: float) -> np.ndarray:
-    """Values with text drawn into the upper left corner."""
+    """Values with text drawn into the upper left corner; size 11: a font of hard pixels, else a smooth one."""
     mask = Image.new("L", values.shape[::-1], 0)
-    ImageDraw.Draw(mask).text((3, 3), text, fill=255, font=ImageFont.load_default(size))
+    font = ImageFont.load_default_imagefont() if size == 11 else ImageFont.load_default(size)
+    ImageDraw.Draw(mask).text((3, 3), text, fill=255, font=font)
     share = np.asarray(mask, float) / 255
     return values * (1 - share) + level * share
 
@@ -196,13 +197,32 @@ def test_a_nifti_keeps_voxels_and_place_alone(tmp_path):
 # Images
 
 
-@pytest.mark.parametrize("size", [14, 32])
-@pytest.mark.parametrize("level", [0.0, 1000.0])
-def test_lettering_is_seen(size, level):
+@pytest.mark.parametrize("size", [10, 11, 14, 32])
+@pytest.mark.parametrize("level", [0.0, 700.0, 1000.0])
+def test_lettering_is_seen_however_the_image_lies(size, level):
+    """Bright, dark, or within the range of the image, beside a metal that is brighter than all."""
     rows, columns = np.mgrid[:160, :200]
     plain = 500 + 100 * np.sin(rows / 20) * np.cos(columns / 15)
+    plain[120:124, 90:94] = 4000
     assert not is_lettered(plain)
-    assert is_lettered(lettered(plain, "DOE 12345", size, level))
+    drawn = lettered(plain, "DOE 12345", size, level)
+    assert is_lettered(drawn) and is_lettered(drawn.T)
+
+
+def test_noise_has_no_letters_in_it():
+    noise = np.random.default_rng(5).integers(0, 255, (5, 256, 256))
+    assert not any(is_lettered(one) for one in noise)
+    assert is_lettered(lettered(noise[0], "DOE 12345", 32, 1000.0))
+
+
+def test_text_in_a_nifti_is_seen_though_its_first_axis_runs_along_the_line(tmp_path):
+    rows, columns = np.mgrid[:90, :120]
+    plane = lettered(500 + 100 * np.sin(rows / 20) * np.cos(columns / 15), "DOE 12345", 14, 700.0)
+    for name, planes in (("a", [plane] * 2), ("b", [500 + rows / 3 + columns / 5] * 2)):
+        made = nibabel.Nifti1Image(np.stack(planes, axis=-1).transpose(1, 0, 2).astype(np.int16), np.eye(4))
+        nibabel.save(made, tmp_path / f"{name}.nii")
+    looks = [nifti_file.cleanse(tmp_path / f"{n}.nii", tmp_path / f"clean-{n}.nii.gz") for n in ("a", "b")]
+    assert looks[0] and not looks[1]
 
 
 def ball(shape: tuple[int, int, int], radii: tuple[float, float, float]) -> np.ndarray:
@@ -220,3 +240,13 @@ def test_a_head_is_told_from_a_trunk(radii, is_head, is_ct):
     if is_head and is_ct:
         values[(far < 0.95) & (far > 0.8)] = 900
     assert shows_head(Volume(values + (0 if is_ct else 1000), np.diag([4.0, 4, 4, 1])), is_ct=is_ct) == is_head
+
+
+@pytest.mark.parametrize(("n_slices", "is_head"), [(40, False), (110, True)])
+def test_a_head_between_raised_arms_is_told_by_the_length_of_the_scan(n_slices, is_head):
+    """Nowhere is there an outline of a head; 110 slices of 8 mm hold more than a trunk."""
+    x, y, z = np.meshgrid(np.arange(96) - 48, np.arange(72) - 36, np.arange(n_slices), indexing="ij")
+    far = np.minimum(np.hypot(x / 19, y / 24), np.hypot(np.abs(x) - 26, y) / 10)
+    trunk = np.hypot(x / 45, y / 30)
+    body = np.where(z < n_slices - 30, trunk, far) < 1
+    assert shows_head(Volume(np.where(body, 40.0, 0.0), np.diag([4.0, 4, 8, 1])), is_ct=False) == is_head
