@@ -50,8 +50,8 @@ LABELS = {
     "sul_peak": "SUL, peak",
     "sul_peak_over_threshold": "SUL peak over the PERCIST threshold",
     "liver_suv": "SUV of the liver",
-    "percist_threshold": "PERCIST threshold, SUV",
-    "percist_threshold_sul": "PERCIST threshold, SUL",
+    "percist_threshold": "SUV threshold of PERCIST",
+    "percist_threshold_sul": "SUL threshold of PERCIST",
     "n_regions": "Regions",
     "body_dice": "Dice of the two bodies in the common field",
     "body_overlap": "Share of the moved body that overlaps",
@@ -117,20 +117,26 @@ def number(value: float, places: int) -> str:
     return "0" if float(text) == 0 and places == 0 else text.replace("-", "\u2212")
 
 
+def _places(row: Row, value: float) -> int:
+    """Decimals of a row's value; a count has none."""
+    is_count = row.measure.startswith("n_") and value == round(value)
+    return 0 if is_count else decimals(value, _half(row))
+
+
 def value_html(row: Row) -> str:
     """Value with unit; an unresolved difference is said in words, never as a number."""
     if row.quality == "not_resolved":
         return '<span class="muted">not resolved</span>'
     if row.value is None:
         return '<span class="muted">no value</span>'
-    return f"{number(row.value, decimals(row.value, _half(row)))}{_unit_html(row)}"
+    return f"{number(row.value, _places(row, row.value))}{_unit_html(row)}"
 
 
 def interval_html(row: Row) -> str:
     """The interval in the value's digits, or that there is none."""
     if row.low is None or row.high is None or row.value is None:
         return '<span class="muted">no interval</span>'
-    places = decimals(row.value, _half(row))
+    places = _places(row, row.value)
     return f"{number(row.low, places)} to {number(row.high, places)}"
 
 

@@ -44,6 +44,11 @@ def test_interval_has_the_digits_of_the_value():
     assert (value_html(row), interval_html(row)) == ("20.0\u202fmmHg", "16.0 to 24.0")
 
 
+def test_a_count_has_no_decimals():
+    assert value_html(Row(measure="n_regions", value=3.0, unit="1")) == "3"
+    assert value_html(Row(measure="suv_max", value=3.0, unit="1")) == "3.00"
+
+
 def test_a_difference_below_its_interval_is_no_number():
     row = Row(statistic="mean_difference", value=-1.0, unit="mmHg", low=-2, high=0.5, quality="not_resolved")
     assert "1" not in value_html(row) and "not resolved" in value_html(row)
