@@ -99,17 +99,25 @@ def segment(inputs: SegmentInputs, config: SegmentConfig, outputs: SegmentOutput
         lumen = arteries.lumen(volume, is_ct, arteries.Limits(
             *(1000 * float(v) for v in (config.shortest_tube, config.smallest_tube, config.thinnest_branch,
                                         config.shortest_branch))))
-    masks = body.masks(volume, lumen) if is_ct else {}
-    others = organs.find(volume, lumen) if is_ct and config.organs else organs.Organs({}, {})
-    found = labels.compose(volume, lumen, masks, others)
-    formats.write_volume(outputs.labels, volume.but(found.values), np.uint8)
-    labels.write_table(outputs.table, found)
+    told = _labelled(volume, lumen, is_ct, config.organs, outputs)
     _write_fields(outputs, volume, lumen)
     if outputs.aorta and lumen.aorta is not None:
         formats.write_volume(outputs.aorta, volume.but(labels.aorta(lumen)), np.uint8)
     if outputs.preview:
         preview.write(outputs.preview, volume, lumen)
-    return _report(volume, lumen).model_copy(update=_told(others))
+    return _report(volume, lumen).model_copy(update=told)
+
+
+def _labelled(volume: Volume, lumen: Lumen, is_ct: bool, with_organs: bool, outputs: SegmentOutputs
+              ) -> dict[str, object]:
+    """Writes the label map and its table; what the report says of organs. Their masks, a byte a voxel each, end here.
+    """
+    masks = body.masks(volume, lumen) if is_ct else {}
+    others = organs.find(volume, lumen) if is_ct and with_organs else organs.Organs({}, {})
+    found = labels.compose(volume, lumen, masks, others)
+    formats.write_volume(outputs.labels, volume.but(found.values), np.uint8)
+    labels.write_table(outputs.table, found)
+    return _told(others)
 
 
 def _of_brain(volume: Volume, model: Path, config: SegmentConfig, outputs: SegmentOutputs) -> SegmentReport:

@@ -33,7 +33,7 @@ def lumen(volume: Volume, is_ct: bool, limits: Limits) -> Lumen:
     found = vessels.solve(volume.values, volume.spacing, is_ct, demands, control, edge_settings)
 
     def whole(part: np.ndarray, outside: float) -> np.ndarray:
-        full = np.full(volume.values.shape, outside, part.dtype)
+        full = np.full(volume.values.shape, outside, bool if part.dtype == bool else np.float32)
         full[found.window] = part
         return full
 

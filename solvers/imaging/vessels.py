@@ -329,7 +329,10 @@ def _in_tubes(shape: tuple[int, ...], spacing: np.ndarray, shift: np.ndarray, tu
 
 def _nearest(shape: tuple[int, ...], spacing: np.ndarray, shift: np.ndarray, found: discs.Discs
              ) -> tuple[np.ndarray, ...]:
-    """Lumen and surrounding intensity, radius and distance of the nearest discs, on the whole grid (coarse inside)."""
+    """Lumen and surrounding intensity, radius and distance of the nearest discs, on the whole grid (coarse inside).
+
+    In single precision: on a large scan these fields are what takes most memory.
+    """
     stride = np.maximum(np.round(3.0 / spacing), 1).astype(int)
     axes = [np.arange(0, n + s - 1, s) for n, s in zip(shape, stride, strict=True)]
     nodes = np.stack(np.meshgrid(*axes, indexing="ij"), -1) * spacing + shift
@@ -338,5 +341,16 @@ def _nearest(shape: tuple[int, ...], spacing: np.ndarray, shift: np.ndarray, fou
     weight /= weight.sum(-1, keepdims=True)
     lumen, around = (np.sum(weight * v[index], -1) for v in (found.lumen, found.around))
     fields = [lumen, around, found.radius[index[..., 0]], distance[..., 0]]
-    grid = np.meshgrid(*[np.arange(n) / s for n, s in zip(shape, stride, strict=True)], indexing="ij")
-    return tuple(ndimage.map_coordinates(f, grid, order=1, mode="nearest") for f in fields)
+    return tuple(_between(f.astype(np.float32), stride, shape) for f in fields)
+
+
+def _between(nodes: np.ndarray, stride: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Trilinear interpolation of values at every `stride`-th voxel, the first at voxel 0, one axis after the other."""
+    for axis, (step, length) in enumerate(zip(stride, shape, strict=True)):
+        place = np.arange(length) / step
+        low = np.minimum(place.astype(int), max(nodes.shape[axis] - 2, 0))
+        high = np.minimum(low + 1, nodes.shape[axis] - 1)
+        part = (place - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+        lower = nodes.take(low, axis)
+        nodes = lower + part * (nodes.take(high, axis) - lower)
+    return nodes
