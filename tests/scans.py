@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyvista
+from vtkmodules.vtkImagingStencil import vtkImageStencilToImage, vtkPolyDataToImageStencil
 
 from pipeline import formats
 from pipeline.extract_surface import (
@@ -24,6 +27,7 @@ from pipeline.trace_centrelines import (
 from solvers.geometry.branching import Wall
 from solvers.geometry.centrelines import Lesion, Tree
 from solvers.geometry.surface import Surface
+from solvers.geometry.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -72,3 +76,33 @@ def apart(a: Surface, b: Surface, every: int = 7) -> float:
     """Mean distance of two surfaces, mm: of each from the other at every so-manieth point, both ways."""
     ways = [Wall(to).distance(other.points[::every]) for to, other in ((a, b), (b, a))]
     return float(np.mean([way.mean() for way in ways]))
+
+
+def on_grid(reference: Volume, volume: Volume) -> np.ndarray:
+    """The reference's label at each voxel of the volume, nearest; both in LPS."""
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in volume.values.shape], indexing="ij"), -1).reshape(-1, 3)
+    at = np.rint(reference.index(volume.position(index))).astype(int)
+    good = np.all((at >= 0) & (at < reference.values.shape), axis=1)
+    found = np.zeros(len(at), int)
+    found[good] = reference.values[tuple(at[good].T)]
+    return found.reshape(volume.values.shape)
+
+
+def inside(surface: Any, grid: Volume) -> np.ndarray:
+    """The voxels whose centres a closed surface holds."""
+    shape = grid.values.shape
+    moved = surface.copy()
+    moved.points = grid.index(np.asarray(surface.points)).astype(np.float32)
+    stencil = vtkPolyDataToImageStencil()
+    stencil.SetInputData(moved)
+    stencil.SetOutputWholeExtent(0, shape[0] - 1, 0, shape[1] - 1, 0, shape[2] - 1)
+    cut = vtkImageStencilToImage()
+    cut.SetInputConnection(stencil.GetOutputPort())
+    cut.Update()
+    return pyvista.wrap(cut.GetOutput()).point_data.active_scalars.reshape(shape, order="F") > 0
+
+
+def turned(mesh: Any) -> Any:
+    """A reference of the MRA is RAS: the same in LPS."""
+    mesh.points = np.asarray(mesh.points) * (-1, -1, 1)
+    return mesh

@@ -26,21 +26,11 @@ from pipeline.ingest import IngestConfig, IngestInputs, ingest
 from pipeline.segment import organs
 from pipeline.stage import run
 from solvers.geometry.volume import Volume
-from tests.scans import dice
+from tests.scans import dice, on_grid
 
 SPLEEN, KIDNEY_RIGHT, KIDNEY_LEFT, LIVER, CARTILAGE = 1, 2, 3, 5, 117
 BONES = (*range(26, 52), *range(92, 117))
 FOLDER = Path("scans") / "ts-abdomen-ct"
-
-
-def on_grid(reference: Volume, volume: Volume) -> np.ndarray:
-    """The reference's label at each voxel of the volume, nearest; both in LPS."""
-    index = np.stack(np.meshgrid(*[np.arange(n) for n in volume.values.shape], indexing="ij"), -1).reshape(-1, 3)
-    at = np.rint(reference.index(volume.position(index))).astype(int)
-    good = np.all((at >= 0) & (at < reference.values.shape), axis=1)
-    found = np.zeros(len(at), int)
-    found[good] = reference.values[tuple(at[good].T)]
-    return found.reshape(volume.values.shape)
 
 
 def float_volume(path: Path) -> Volume:

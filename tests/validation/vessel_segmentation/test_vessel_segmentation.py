@@ -10,7 +10,6 @@ import SimpleITK
 from pytest import approx
 from scipy import ndimage
 from scipy.spatial import cKDTree
-from vtkmodules.vtkImagingStencil import vtkImageStencilToImage, vtkPolyDataToImageStencil
 
 from pipeline import formats
 from pipeline.segment import SegmentConfig, SegmentInputs, SegmentOutputs, segment
@@ -18,7 +17,7 @@ from pipeline.stage import run
 from solvers.errors import BadInput
 from solvers.geometry.volume import Volume
 from solvers.library import anatomy
-from tests.scans import Traced, dice, traced
+from tests.scans import Traced, dice, inside, traced, turned
 
 
 def volume_of(image: Any) -> Volume:
@@ -52,20 +51,6 @@ def diameter_across(field: Volume, centre: np.ndarray, along: np.ndarray) -> flo
     return float(np.sqrt(4 / np.pi * np.sum(labels == nearest) * 0.04))
 
 
-def inside(surface: Any, grid: Volume) -> np.ndarray:
-    """The voxels whose centres a closed surface holds."""
-    shape = grid.values.shape
-    moved = surface.copy()
-    moved.points = grid.index(np.asarray(surface.points)).astype(np.float32)
-    stencil = vtkPolyDataToImageStencil()
-    stencil.SetInputData(moved)
-    stencil.SetOutputWholeExtent(0, shape[0] - 1, 0, shape[1] - 1, 0, shape[2] - 1)
-    cut = vtkImageStencilToImage()
-    cut.SetInputConnection(stencil.GetOutputPort())
-    cut.Update()
-    return pyvista.wrap(cut.GetOutput()).point_data.active_scalars.reshape(shape, order="F") > 0
-
-
 def check_against_truth(out: SegmentOutputs, truth: Path) -> None:
     field, inner, outer = (formats.read_volume(p) for p in (out.lumen, out.inner, out.outer))
     score = dice(field.values < 0, formats.read_volume(truth / "mask.nii.gz").values > 0)
@@ -96,12 +81,6 @@ def test_sample_ct(samples: Path, tmp_path: Path) -> None:
     reader = SimpleITK.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(samples / "aorta_ct")))
     check_against_truth(segmented(volume_of(reader.Execute()), tmp_path), samples / "aorta_ct_truth")
-
-
-def turned(mesh: Any) -> Any:
-    """A reference of the MRA is RAS: the same in LPS."""
-    mesh.points = np.asarray(mesh.points) * (-1, -1, 1)
-    return mesh
 
 
 @pytest.fixture(scope="module")
