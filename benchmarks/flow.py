@@ -80,17 +80,27 @@ class Cost:
     memory: float
 
 
+LAUNCHER = """
+import os, sys
+_, status, used = os.wait4(os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ), 0)
+open(sys.argv[1], "w").write(f"{used.ru_utime + used.ru_stime} {used.ru_maxrss}")
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""A process's peak memory counts from its parent's size at the fork, so the parent must be small."""
+
+
 def launched(words: list[str], folder: Path, settings: dict[str, str]) -> Cost:
     """Its output goes to log.txt. Raises DidNotConverge when it fails."""
-    begin = time.perf_counter()
+    begin, told = time.perf_counter(), folder / "cost.txt"
     with (folder / "log.txt").open("w") as log:
-        process = subprocess.Popen(words, cwd=folder, env=settings, stdout=log, stderr=log)
-        _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+        code = subprocess.call([sys.executable, "-I", "-S", "-c", LAUNCHER, str(told), *words], cwd=folder,
+                               env=settings, stdout=log, stderr=log)
+    wall = time.perf_counter() - begin
+    if code:
         end = (folder / "log.txt").read_text()[-1500:]
-        raise DidNotConverge("peer_failed", f"{words[0]} ended with {process.returncode}: {end}", "0")
-    return Cost(used.ru_utime + used.ru_stime, time.perf_counter() - begin, used.ru_maxrss / 1024)
+        raise DidNotConverge("peer_failed", f"{words[0]} ended with {code}: {end}", "0")
+    cpu, memory = map(float, told.read_text().split())
+    return Cost(cpu, wall, memory / 1024)
 
 
 def run_ours(setting: Setting) -> tuple[Seen, Row]:
